@@ -61,6 +61,9 @@ class Slab {
                                           std::memory_order_relaxed));
   }
 
+  // The object that take() lent out as `index`, or once did.
+  T& at(uint32_t index) { return *node_at(index).object; }
+
   // How many objects exist, lent out or not.
   uint32_t size() const { return size_.load(std::memory_order_relaxed); }
 

@@ -1,0 +1,96 @@
+#include "memory/device.h"
+
+#include <array>
+#include <charconv>
+
+#include <dlfcn.h>
+
+namespace pyruntime {
+
+// Each is defined in the backend's own file.
+extern const BackendEntry kCpuBackend;
+
+namespace {
+
+std::string why_cuda_absent() {
+  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (driver == nullptr) {
+    const char* reason = dlerror();
+    return std::string("the driver does not load: dlopen: ") +
+           (reason == nullptr ? "libcuda.so.1" : reason);
+  }
+  dlclose(driver);
+  return "libcuda.so.1 is there, but this build has no CUDA backend yet";
+}
+
+DeviceBackend& open_cuda(int16_t index) {
+  const Device device{DeviceKind::kCuda, index};
+  throw Error(ErrorCode::kUnavailable, "device '" + device.name() + "': " + why_cuda_absent());
+}
+
+constexpr BackendEntry kCudaBackend{
+    .kind = DeviceKind::kCuda,
+    .name = "cuda",
+    .device_count = [] { return 0; },
+    .why_absent = why_cuda_absent,
+    .open = open_cuda,
+};
+
+std::span<const BackendEntry> table() {
+  static const std::array entries{
+      kCpuBackend,
+      kCudaBackend,
+  };
+  return entries;
+}
+
+const BackendEntry& entry_of(DeviceKind kind) {
+  for (const BackendEntry& entry : table()) {
+    if (entry.kind == kind) return entry;
+  }
+  throw Error(ErrorCode::kInvalidInput,
+              "device: no backend of kind " + std::to_string(static_cast<int>(kind)));
+}
+
+}  // namespace
+
+Device Device::parse(std::string_view text) {
+  const std::size_t colon = text.find(':');
+  const std::string_view name = text.substr(0, colon);
+  for (const BackendEntry& entry : table()) {
+    if (entry.name != name) continue;
+    if (colon == std::string_view::npos) return {entry.kind, 0};
+    const std::string_view digits = text.substr(colon + 1);
+    int16_t index = -1;
+    const auto [end, error] = std::from_chars(digits.begin(), digits.end(), index);
+    if (error == std::errc() && end == digits.end() && index >= 0) return {entry.kind, index};
+  }
+  std::string expected;
+  for (const BackendEntry& entry : table()) {
+    expected.append(expected.empty() ? "'" : ", '").append(entry.name).append("'");
+  }
+  throw Error(ErrorCode::kInvalidInput,
+              "device: expected one of " + expected +
+                  ", with ':' and an index where there are several, got '" + std::string(text) +
+                  "'");
+}
+
+std::string Device::name() const {
+  std::string text(entry_of(kind).name);
+  if (kind != DeviceKind::kCpu || index != 0) text += ":" + std::to_string(index);
+  return text;
+}
+
+std::span<const BackendEntry> device_backends() { return table(); }
+
+DeviceBackend& open_device(Device device) {
+  const BackendEntry& entry = entry_of(device.kind);
+  const int count = entry.device_count();
+  if (device.index >= 0 && device.index < count) return entry.open(device.index);
+  const std::string reason = entry.why_absent();
+  throw Error(ErrorCode::kUnavailable,
+              "device '" + device.name() + "': " +
+                  (reason.empty() ? "expected an index below " + std::to_string(count) : reason));
+}
+
+}  // namespace pyruntime
