@@ -1,0 +1,146 @@
+// What runs a batch: the contract of an engine's session and the table of
+// engines.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "memory/device.h"
+#include "memory/stream.h"
+#include "memory/tensor.h"
+
+namespace pyruntime {
+
+// One input or output as the model declares it.
+struct TensorSpec {
+  std::string name;
+  DataType type = DataType::kFloat32;
+  std::vector<int64_t> dims;         // -1: any
+  std::vector<std::string> symbols;  // of each dimension, empty where it has none
+  bool has_any_rank = false;         // nothing is declared: `dims` is empty, yet no scalar's
+
+  // "float32[*, 128]"; "float32[...]" of any rank
+  std::string to_string() const;
+};
+
+struct Signature {
+  std::vector<TensorSpec> inputs;
+  std::vector<TensorSpec> outputs;
+
+  // Rows of separate requests may share a run: dimension 0 of every input and
+  // output is dynamic and, where named, has one name.
+  bool is_batchable = false;
+
+  std::map<std::string, std::string> metadata;  // producer, graph name, custom keys
+
+  std::optional<std::size_t> find_input(std::string_view name) const;
+  std::optional<std::size_t> find_output(std::string_view name) const;
+};
+
+// The rule of Signature::is_batchable, for the engines that set it.
+bool has_free_rows(const Signature& signature);
+
+// Which outputs a request wants, by index; of an output past the 63rd, always.
+using OutputMask = uint64_t;
+inline constexpr OutputMask kAllOutputs = ~OutputMask{0};
+inline bool wants(OutputMask mask, std::size_t output) {
+  return output >= 64 || ((mask >> output) & 1U) != 0;
+}
+
+// Inputs and outputs fixed to certain memory, to be run again and again on
+// what that memory then holds.
+//
+// Threads: one user at a time.
+class BoundRun {
+ public:
+  virtual ~BoundRun() = default;
+  virtual Status run(Stream& stream) = 0;
+};
+
+// A loaded model on one device.
+//
+// Threads: run() and bind() from any, at once.
+class Session {
+ public:
+  virtual ~Session() = default;
+
+  virtual const Signature& signature() const = 0;
+  virtual Device device() const = 0;
+
+  // Gives one run to `stream`, a stream of device().
+  // inputs: in the signature's order, contiguous, on device() (strings: host).
+  // outputs: in the signature's order. Where `data` is set, the result is
+  // written there and its shape must be the one given; where it is null and
+  // the output is wanted, the session sets data, shape and buffer.
+  // Both, and what they point to, stay valid until the stream has done the run.
+  // Returns at once what is known to be wrong; what fails later is carried by
+  // the stream's next event.
+  virtual Status run(Stream& stream, std::span<const Tensor> inputs, std::span<Tensor> outputs,
+                     OutputMask wanted) = 0;
+
+  // A run bound to this memory (all of `data` set), or nullptr where run() is
+  // as good. The session must outlive it.
+  virtual std::unique_ptr<BoundRun> bind(std::span<const Tensor> inputs,
+                                         std::span<const Tensor> outputs) = 0;
+
+  // Asks the runs under way to end early; they fail as cancelled. Best effort.
+  virtual void terminate_runs() {}
+};
+
+// An execution provider and its own options, in the engine's words.
+struct ProviderOptions {
+  std::string name;  // "cpu", "cuda", or the engine's full name
+  std::vector<std::pair<std::string, std::string>> options;
+};
+
+enum class GraphOptimization : uint8_t { kNone, kBasic, kExtended, kAll };
+
+struct SessionOptions {
+  std::string engine = "onnx";  // a name in the table of engines
+  Device device;
+  std::vector<ProviderOptions> providers;  // in order of preference; empty: the device's own
+  GraphOptimization graph_optimization = GraphOptimization::kAll;
+  int intra_op_threads = 1;      // 0: the engine's default; ignored with the global pool
+  int inter_op_threads = 1;      // other than 1: independent nodes run in parallel
+  bool use_global_pool = false;  // threads shared by all sessions of the process
+  bool allow_spinning = false;   // of the engine's own threads between runs
+  bool use_arena = true;         // the engine's own memory arena
+  std::vector<std::pair<std::string, std::string>> config;  // the engine's other keys, verbatim
+
+  // For the echo engine alone: its signature. Outputs equal inputs.
+  std::vector<TensorSpec> echo_inputs;
+};
+
+// Where a model comes from: a file, or bytes (which need not outlive load()).
+struct ModelSource {
+  std::string path;                  // beside bytes: names them, and where their other files are
+  std::span<const std::byte> bytes;  // used when not empty
+};
+
+// A line of the table of engines.
+struct EngineEntry {
+  std::string_view name;
+  // Throws InvalidInput (options), Unavailable (engine, device or provider
+  // absent: says what to install), Unimplemented (inputs or outputs that are no
+  // tensors of a DataType: named) or EngineError (the engine refuses the model).
+  std::unique_ptr<Session> (*load)(const ModelSource& source, const SessionOptions& options);
+  // "1.32.0", empty where it is absent.
+  std::string (*version)();
+  std::string (*why_absent)();
+  std::vector<std::string> (*providers)();  // compiled in and loadable
+};
+
+std::span<const EngineEntry> engines();
+
+// Throws InvalidInput when options.engine is unknown, else as EngineEntry::load.
+std::unique_ptr<Session> load_session(const ModelSource& source, const SessionOptions& options);
+
+}  // namespace pyruntime

@@ -1,0 +1,293 @@
+// The ONNX Runtime engine, on the CPU: a run is done when run() returns.
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <optional>
+
+#include "engine/onnx_api.h"
+#include "engine/onnx_environment.h"
+#include "engine/onnx_library.h"
+#include "engine/onnx_session_options.h"
+#include "engine/onnx_signature.h"
+#include "engine/onnx_value.h"
+#include "engine/session.h"
+#include "memory/buffer_pool.h"
+
+namespace pyruntime {
+namespace {
+
+std::string describe_source(const ModelSource& source) {
+  if (!source.path.empty()) return "model '" + source.path + "'";
+  return "model of " + std::to_string(source.bytes.size()) + " bytes";
+}
+
+ort::Session create_session(const ModelSource& source, const SessionOptions& options,
+                            const std::string& model) {
+  ort::OrtEnv* const environment = ort::environment(options.use_global_pool);
+  const ort::SessionOptions made = ort::make_session_options(options, source);
+  ort::OrtSession* session = nullptr;
+  if (!source.bytes.empty()) {
+    ort::check(ort::api().CreateSessionFromArray(environment, source.bytes.data(),
+                                                 source.bytes.size(), made.get(), &session),
+               "CreateSessionFromArray", model);
+  } else {
+    ort::check(ort::api().CreateSession(environment, source.path.c_str(), made.get(), &session),
+               "CreateSession", model);
+  }
+  return ort::Session(session);
+}
+
+// The options that all runs share, until they are asked to end early: then
+// later runs get new ones, and the old ones stay for the runs under way.
+//
+// Threads: all calls from any.
+class SharedRunOptions {
+ public:
+  SharedRunOptions() { renew(); }
+
+  const ort::OrtRunOptions* get() const {
+    return current_.load(std::memory_order_acquire);  // pairs with renew()
+  }
+
+  void terminate_runs() {
+    const std::lock_guard lock(mutex_);
+    ort::OrtRunOptions* const old = current_.load(std::memory_order_relaxed);
+    renew();
+    ort::check(ort::api().RunOptionsSetTerminate(old), "RunOptionsSetTerminate");
+  }
+
+ private:
+  void renew() {
+    auto options = ort::make<ort::RunOptions>(&ort::Api::CreateRunOptions, "CreateRunOptions");
+    // What fails is returned, so the log would only repeat it.
+    ort::check(ort::api().RunOptionsSetRunLogSeverityLevel(options.get(), ort::kFatal),
+               "RunOptionsSetRunLogSeverityLevel");
+    ort::OrtRunOptions* const address = options.get();
+    all_.push_back(std::move(options));
+    current_.store(address, std::memory_order_release);
+  }
+
+  std::mutex mutex_;
+  std::vector<ort::RunOptions> all_;  // guarded by mutex_
+  std::atomic<ort::OrtRunOptions*> current_{nullptr};
+};
+
+class OnnxSession final : public Session {
+ public:
+  OnnxSession(const ModelSource& source, const SessionOptions& options)
+      : model_(describe_source(source)),
+        session_(create_session(source, options, model_)),
+        signature_(ort::read_signature(session_.get(), model_)) {
+    for (const TensorSpec& input : signature_.inputs) input_names_.push_back(input.name.c_str());
+    for (const TensorSpec& output : signature_.outputs) {
+      output_names_.push_back(output.name.c_str());
+      if (output.type == DataType::kString && !string_pool_) {
+        string_pool_.emplace(open_device(Device{}), BufferPool::Options{});
+      }
+    }
+  }
+
+  const Signature& signature() const override { return signature_; }
+  Device device() const override { return {}; }
+
+  Status run(Stream& stream, std::span<const Tensor> inputs, std::span<Tensor> outputs,
+             OutputMask wanted) override;
+  std::unique_ptr<BoundRun> bind(std::span<const Tensor> inputs,
+                                 std::span<const Tensor> outputs) override;
+  void terminate_runs() override { run_options_.terminate_runs(); }
+
+ private:
+  friend class OnnxBoundRun;
+
+  Status check_tensors(std::span<const Tensor> inputs, std::span<const Tensor> outputs) const;
+  Status wrap_inputs(std::span<const Tensor> inputs, ort::Values* values) const;
+  Status wrap_output(std::size_t i, const Tensor& output, ort::OrtValue** value) const;
+  Status take_output(std::size_t i, ort::OrtValue* value, Tensor* output);
+  Status run_failure(ort::OrtStatus* status, std::string_view call,
+                     const ort::OrtRunOptions* options) const;
+
+  // Constant after construction.
+  const std::string model_;  // as errors name it
+  const ort::Session session_;
+  const Signature signature_;
+  std::vector<const char*> input_names_;
+  std::vector<const char*> output_names_;
+
+  SharedRunOptions run_options_;           // synchronises itself
+  std::optional<BufferPool> string_pool_;  // synchronises itself; where an output is of strings
+};
+
+// Bindings made once; a run then names nothing and allocates nothing of ours.
+class OnnxBoundRun final : public BoundRun {
+ public:
+  OnnxBoundRun(const OnnxSession& session, ort::IoBinding binding)
+      : session_(session), binding_(std::move(binding)) {}
+
+  Status run(Stream&) override {
+    const ort::OrtRunOptions* const options = session_.run_options_.get();
+    ort::OrtStatus* const status =
+        ort::api().RunWithBinding(session_.session_.get(), options, binding_.get());
+    if (status == nullptr) return {};
+    return session_.run_failure(status, "RunWithBinding", options);
+  }
+
+ private:
+  const OnnxSession& session_;
+  const ort::IoBinding binding_;  // holds its values
+};
+
+Status OnnxSession::check_tensors(std::span<const Tensor> inputs,
+                                  std::span<const Tensor> outputs) const {
+  if (inputs.size() == signature_.inputs.size() && outputs.size() == signature_.outputs.size()) {
+    return {};
+  }
+  return {ErrorCode::kInvalidInput,
+          model_ + ": expected " + std::to_string(signature_.inputs.size()) + " inputs and " +
+              std::to_string(signature_.outputs.size()) + " outputs, got " +
+              std::to_string(inputs.size()) + " and " + std::to_string(outputs.size())};
+}
+
+Status OnnxSession::wrap_inputs(std::span<const Tensor> inputs, ort::Values* values) const {
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    if (inputs[i].data == nullptr && inputs[i].size_bytes() != 0) {
+      return {ErrorCode::kInvalidInput,
+              model_ + ": input '" + signature_.inputs[i].name + "': no data"};
+    }
+    if (ort::OrtStatus* status = ort::wrap_tensor(inputs[i], &(*values)[i])) {
+      return {ErrorCode::kInvalidInput,
+              model_ + ": input '" + signature_.inputs[i].name + "': " + ort::take_message(status)};
+    }
+  }
+  return {};
+}
+
+Status OnnxSession::wrap_output(std::size_t i, const Tensor& output, ort::OrtValue** value) const {
+  if (output.data == nullptr) return {};  // the library makes it
+  if (output.type == DataType::kString) {
+    return {ErrorCode::kUnimplemented, model_ + ": output '" + signature_.outputs[i].name +
+                                           "': strings into memory of the caller"};
+  }
+  ort::OrtStatus* const status = ort::wrap_tensor(output, value);
+  if (status == nullptr) return {};
+  return {ErrorCode::kEngineError,
+          model_ + ": output '" + signature_.outputs[i].name + "': " + ort::take_message(status)};
+}
+
+Status OnnxSession::take_output(std::size_t i, ort::OrtValue* value, Tensor* output) {
+  Status status = ort::take_tensor(value, string_pool_ ? &*string_pool_ : nullptr, output);
+  if (status.ok()) return status;
+  return {status.code(),
+          model_ + ": output '" + signature_.outputs[i].name + "': " + status.message()};
+}
+
+// The library says "invalid argument" both of inputs that the model refuses,
+// the caller's mistake, and of an output that does not fit the memory given
+// for it, which the caller of infer() never sees.
+Status OnnxSession::run_failure(ort::OrtStatus* status, std::string_view call,
+                                const ort::OrtRunOptions* options) const {
+  const int number = ort::api().GetErrorCode(status);
+  std::string text = model_ + ": " + std::string(call) + ": " + ort::take_message(status);
+  ErrorCode code = ErrorCode::kEngineError;
+  if (options != run_options_.get()) {
+    code = ErrorCode::kCancelled;
+  } else if (number == ort::kInvalidArgument) {
+    code = ErrorCode::kInvalidInput;
+  }
+  return {code, std::move(text)};
+}
+
+Status OnnxSession::run(Stream&, std::span<const Tensor> inputs, std::span<Tensor> outputs,
+                        OutputMask wanted) {
+  if (Status status = check_tensors(inputs, outputs); !status.ok()) return status;
+  ort::Values input_values(inputs.size());
+  if (Status status = wrap_inputs(inputs, &input_values); !status.ok()) return status;
+
+  // The wanted outputs, close together.
+  ort::FewPointers<const char> names(outputs.size());
+  ort::Values output_values(outputs.size());
+  std::size_t count = 0;
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (!wants(wanted, i)) continue;
+    names[count] = output_names_[i];
+    if (Status status = wrap_output(i, outputs[i], &output_values[count]); !status.ok()) {
+      return status;
+    }
+    ++count;
+  }
+  if (count == 0) return {ErrorCode::kInvalidInput, model_ + ": no output is wanted"};
+
+  const ort::OrtRunOptions* const options = run_options_.get();
+  if (ort::OrtStatus* status =
+          ort::api().Run(session_.get(), options, input_names_.data(), input_values.data(),
+                         inputs.size(), names.data(), count, output_values.data())) {
+    return run_failure(status, "Run", options);
+  }
+
+  for (std::size_t i = 0, at = 0; i < outputs.size(); ++i) {
+    if (!wants(wanted, i)) continue;
+    // One that was given its memory stays as it is; one that the model did not
+    // set stays unset.
+    if (outputs[i].data == nullptr && output_values[at] != nullptr) {
+      Status status = take_output(i, output_values.take(at), &outputs[i]);
+      if (!status.ok()) return status;
+    }
+    ++at;
+  }
+  return {};
+}
+
+std::unique_ptr<BoundRun> OnnxSession::bind(std::span<const Tensor> inputs,
+                                            std::span<const Tensor> outputs) {
+  const auto cannot_stay = [](const Tensor& tensor) {
+    return tensor.type == DataType::kString || (tensor.data == nullptr && tensor.size_bytes() > 0);
+  };
+  if (!check_tensors(inputs, outputs).ok() ||
+      std::any_of(inputs.begin(), inputs.end(), cannot_stay) ||
+      std::any_of(outputs.begin(), outputs.end(), cannot_stay)) {
+    return nullptr;
+  }
+  ort::OrtIoBinding* made = nullptr;
+  ort::check(ort::api().CreateIoBinding(session_.get(), &made), "CreateIoBinding", model_);
+  ort::IoBinding binding(made);
+  // The binding keeps values alive by itself.
+  const auto bind_all = [&](std::span<const Tensor> tensors, const auto& names, auto bind_call,
+                            std::string_view call) {
+    ort::Values values(tensors.size());
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      ort::check(ort::wrap_tensor(tensors[i], &values[i]), "CreateTensorWithDataAsOrtValue",
+                 model_);
+      ort::check((ort::api().*bind_call)(binding.get(), names[i], values[i]), call, model_);
+    }
+  };
+  bind_all(inputs, input_names_, &ort::Api::BindInput, "BindInput");
+  bind_all(outputs, output_names_, &ort::Api::BindOutput, "BindOutput");
+  return std::make_unique<OnnxBoundRun>(*this, std::move(binding));
+}
+
+std::string why_onnx_absent() {
+  try {
+    load_onnx_library();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+}  // namespace
+
+extern const EngineEntry kOnnxEngine;
+constexpr EngineEntry kOnnxEngine{
+    .name = "onnx",
+    .load = [](const ModelSource& source, const SessionOptions& options)
+        -> std::unique_ptr<Session> { return std::make_unique<OnnxSession>(source, options); },
+    .version = []() -> std::string {
+      return why_onnx_absent().empty() ? onnx_library_version() : std::string();
+    },
+    .why_absent = why_onnx_absent,
+    .providers = []() -> std::vector<std::string> {
+      if (!why_onnx_absent().empty()) return {};
+      return ort::available_providers();
+    },
+};
+
+}  // namespace pyruntime
