@@ -9,6 +9,7 @@ namespace pyruntime {
 
 // Each is defined in the backend's own file.
 extern const BackendEntry kCpuBackend;
+extern const BackendEntry kSimulatedBackend;
 
 namespace {
 
@@ -39,6 +40,7 @@ constexpr BackendEntry kCudaBackend{
 std::span<const BackendEntry> table() {
   static const std::array entries{
       kCpuBackend,
+      kSimulatedBackend,
       kCudaBackend,
   };
   return entries;

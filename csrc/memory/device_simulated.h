@@ -3,14 +3,15 @@
 // faults when the host touches it, and destinations hold poison until done.
 //
 // Device addresses come from a reserved range without access; the bytes lie
-// elsewhere, reachable only through the streams. Before a copy into host
-// memory is done, that memory reads kPoison; it gets its bytes just before the
-// next record()'s event fires, so that a missing wait is seen.
+// elsewhere, reachable only through the streams. New device memory reads
+// kPoison, as does a copy's destination until the copy is done: a host
+// destination from the moment the copy is given (unless other work on it is
+// still under way) until just before the next event fires or function is
+// called, so that a missing wait is seen.
 //
 // Threads: all calls from any. Settings apply to work given after them.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 
@@ -19,19 +20,24 @@
 namespace pyruntime {
 
 struct SimulatedFaults {
-  std::chrono::microseconds delay{0};         // added to every piece of work
+  std::chrono::microseconds delay{0};         // of every copy and call
   std::chrono::microseconds delay_jitter{0};  // uniformly random on top
-  int64_t fail_after = -1;    // this many further pieces of work succeed, then one fails; -1: none
-  int64_t memory_bytes = -1;  // device memory there is; -1: 1 GiB
+  int64_t fail_after = -1;                    // this many copies succeed, then one fails; -1: none
+  int64_t memory_bytes = -1;                  // device memory there is; -1: 1 GiB
 };
 
+inline constexpr int16_t kSimulatedDevices = 2;
 inline constexpr unsigned char kPoison = 0xDB;
 
 // Of simulated device `index`. Resetting to SimulatedFaults{} heals it.
 void set_simulated_faults(int16_t index, const SimulatedFaults& faults);
 
-// How often host code waited wrongly: an allocation freed while work on it was
-// still under way, work on memory that was never allocated.
+// How often host code erred: memory freed while work on it was under way, freed
+// twice or with another size; work on memory that was never allocated or lies
+// on the wrong side; an event of another backend.
 uint64_t simulated_misuse_count(int16_t index);
+
+// What is allocated on the device at this moment.
+uint64_t simulated_used_bytes(int16_t index);
 
 }  // namespace pyruntime
