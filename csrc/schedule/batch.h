@@ -1,0 +1,31 @@
+// Requests that run together.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/clock.h"
+#include "schedule/request.h"
+
+namespace pyruntime {
+
+struct Bucket;
+
+// The members' references are the batch's; each leaves it completed.
+struct Batch {
+  std::vector<Request*> members;
+  int64_t rows = 0;
+  Bucket* bucket = nullptr;
+  TimePoint oldest{};     // the first member's submission
+  TimePoint deadline{};   // the earliest of the members
+  TimePoint formed_at{};
+
+  bool is_empty() const { return members.empty(); }
+  void clear() {
+    members.clear();
+    rows = 0;
+    bucket = nullptr;
+  }
+};
+
+}  // namespace pyruntime

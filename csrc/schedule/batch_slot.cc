@@ -1,0 +1,364 @@
+#include "schedule/batch_slot.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace pyruntime {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+// Up to this many bytes of inputs and outputs, copying rows into bound memory
+// is cheaper than describing the caller's memory to the engine.
+constexpr std::size_t kBoundBytes = std::size_t{64} << 10;
+
+std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) & ~(kAlignment - 1); }
+
+// Places tensors one behind the other from `base`; null only measures.
+// Returns the bytes they take.
+std::size_t place(std::vector<Tensor>& tensors, std::byte* base) {
+  std::size_t at = 0;
+  for (Tensor& tensor : tensors) {
+    tensor.data = base == nullptr ? nullptr : base + at;
+    at += aligned(tensor.size_bytes());
+  }
+  return at;
+}
+
+// A request may own no rows at all; memory of no bytes has an address too.
+std::size_t at_least_one(std::size_t bytes) { return std::max<std::size_t>(bytes, 1); }
+
+// Whether outputs of another shape than was preallocated could explain it.
+bool may_be_shape_mismatch(const Status& status) {
+  return status.code() == ErrorCode::kInvalidInput || status.code() == ErrorCode::kEngineError;
+}
+
+// Describes `from` in `to`, without keeping its memory alive.
+void view(const Tensor& from, Tensor* to) {
+  to->type = from.type;
+  to->device = from.device;
+  to->shape = from.shape;
+  to->data = from.data;
+}
+
+}  // namespace
+
+BatchSlot::BatchSlot(const SlotContext& context, Stream& stream)
+    : context_(context),
+      stream_(stream),
+      on_host_(context.backend.is_host_accessible()),
+      event_(context.backend.create_event()) {
+  const Signature& signature = context_.plan.signature();
+  inputs_.resize(signature.inputs.size());
+  outputs_.resize(signature.outputs.size());
+  results_.resize(signature.outputs.size());
+  if (on_host_ && !context_.plan.has_strings()) {
+    Status ignored;  // without it every batch takes one of the other ways
+    bound_memory_ = context_.host_pool.allocate(kBoundBytes, &ignored);
+  }
+}
+
+void BatchSlot::start(Batch& batch) {
+  std::swap(batch_, batch);
+  batch.clear();
+  begin(/*may_preallocate=*/true);
+}
+
+void BatchSlot::begin(bool may_preallocate) {
+  may_preallocate_ = may_preallocate;
+  wanted_ = 0;
+  for (const Request* request : batch_.members) wanted_ |= request->wanted;
+  status_ = prepare();
+  gathered_at_ = context_.clock.now();
+  if (status_.ok()) status_ = launch();
+  stream_.record(*event_);
+}
+
+// --- before the run
+
+Status BatchSlot::prepare() {
+  bound_ = find_bound();
+  if (bound_ != nullptr) {
+    gather(bound_->inputs);
+    return {};
+  }
+  shape_inputs(&inputs_);
+  if (on_host_ && batch_.members.size() == 1) {
+    const Request& request = *batch_.members.front();
+    for (std::size_t i = 0; i < inputs_.size(); ++i) view(request.inputs[i], &inputs_[i]);
+    return prepare_outputs();
+  }
+  Status status;
+  const std::size_t bytes = at_least_one(place(inputs_, nullptr));
+  staging_ = context_.host_pool.allocate(bytes, &status);
+  if (!status.ok()) return status;
+  place(inputs_, staging_.data());
+  gather(inputs_);
+  if (!on_host_) {
+    device_inputs_ = context_.device_pool->allocate(bytes, &status);
+    if (!status.ok()) return status;
+    stream_.copy(device_inputs_.data(), staging_.data(), bytes, CopyKind::kHostToDevice);
+    place(inputs_, device_inputs_.data());
+    for (Tensor& input : inputs_) input.device = context_.session.device();
+  }
+  return prepare_outputs();
+}
+
+void BatchSlot::shape_inputs(std::vector<Tensor>* inputs) const {
+  const Request& first = *batch_.members.front();
+  for (std::size_t i = 0; i < inputs->size(); ++i) {
+    view(first.inputs[i], &(*inputs)[i]);
+    if (batch_.members.size() > 1) (*inputs)[i].shape[0] = batch_.rows;
+  }
+}
+
+void BatchSlot::gather(std::vector<Tensor>& inputs) const {
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    std::byte* to = inputs[i].data;
+    if (batch_.members.size() == 1) {
+      std::memcpy(to, batch_.members.front()->inputs[i].data, inputs[i].size_bytes());
+      continue;
+    }
+    const std::size_t row_bytes = inputs[i].row_bytes();
+    for (const Request* request : batch_.members) {
+      const std::size_t bytes = row_bytes * static_cast<std::size_t>(request->rows_);
+      std::memcpy(to, request->inputs[i].data, bytes);
+      to += bytes;
+    }
+  }
+}
+
+Status BatchSlot::prepare_outputs() {
+  is_preallocated_ = may_preallocate_ && context_.plan.knows_outputs();
+  if (!is_preallocated_) {
+    for (Tensor& output : outputs_) output.data = nullptr;
+    return {};
+  }
+  Status status;
+  const Device device = context_.session.device();
+  context_.plan.shape_outputs(batch_.rows, device, &outputs_);
+  const std::size_t bytes = at_least_one(place(outputs_, nullptr));
+  result_memory_ = context_.host_pool.allocate(bytes, &status);
+  if (!status.ok()) return status;
+  if (on_host_) {
+    place(outputs_, result_memory_.data());
+  } else {
+    device_outputs_ = context_.device_pool->allocate(bytes, &status);
+    if (!status.ok()) return status;
+    place(outputs_, device_outputs_.data());
+  }
+  return {};
+}
+
+// --- bound runs
+
+BatchSlot::Bound* BatchSlot::find_bound() {
+  const Bucket& bucket = *batch_.bucket;
+  if (!may_preallocate_ || !bound_memory_ || !bucket.has_fixed_shapes || batch_.rows < 1 ||
+      batch_.rows > context_.max_rows || !context_.plan.knows_outputs()) {
+    return nullptr;
+  }
+  if (bounds_.size() <= bucket.index) bounds_.resize(bucket.index + 1);
+  std::vector<Bound>& by_rows = bounds_[bucket.index];
+  if (by_rows.empty()) by_rows.resize(static_cast<std::size_t>(context_.max_rows) + 1);
+  Bound& bound = by_rows[static_cast<std::size_t>(batch_.rows)];
+  if (!bound.is_tried) make_bound(&bound);
+  return bound.run == nullptr ? nullptr : &bound;
+}
+
+void BatchSlot::make_bound(Bound* bound) {
+  bound->is_tried = true;
+  bound->inputs.resize(inputs_.size());
+  shape_inputs(&bound->inputs);
+  context_.plan.shape_outputs(batch_.rows, context_.session.device(), &bound->outputs);
+  const std::size_t input_bytes = place(bound->inputs, nullptr);
+  if (input_bytes + place(bound->outputs, nullptr) > kBoundBytes) return;
+  place(bound->inputs, bound_memory_.data());
+  place(bound->outputs, bound_memory_.data() + input_bytes);
+  bound->run = context_.session.bind(bound->inputs, bound->outputs);
+}
+
+// --- the run
+
+Status BatchSlot::launch() {
+  if (bound_ != nullptr) return bound_->run->run(stream_);
+  Status status = context_.session.run(stream_, inputs_, outputs_, wanted_);
+  if (status.ok() && !on_host_) status = fetch_outputs();
+  return status;
+}
+
+Status BatchSlot::fetch_outputs() {
+  for (std::size_t i = 0; i < outputs_.size(); ++i) view(outputs_[i], &results_[i]);
+  for (Tensor& result : results_) result.device = Device{};
+  if (is_preallocated_) {
+    const std::size_t bytes = place(results_, result_memory_.data());
+    stream_.copy(result_memory_.data(), device_outputs_.data(), bytes, CopyKind::kDeviceToHost);
+    return {};
+  }
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    if (outputs_[i].data != nullptr) bytes += aligned(results_[i].size_bytes());
+  }
+  Status status;
+  result_memory_ = context_.host_pool.allocate(at_least_one(bytes), &status);
+  if (!status.ok()) return status;
+  std::byte* to = result_memory_.data();
+  for (std::size_t i = 0; i < outputs_.size(); ++i) {
+    if (outputs_[i].data == nullptr) continue;
+    results_[i].data = to;
+    const std::size_t size = results_[i].size_bytes();
+    stream_.copy(to, outputs_[i].data, size, CopyKind::kDeviceToHost);
+    to += aligned(size);
+  }
+  return {};
+}
+
+// --- after the run
+
+Status BatchSlot::outcome() {
+  Status status = event_->wait();
+  if (!status_.ok()) status = std::move(status_);
+  ran_at_ = context_.clock.now();
+  return status;
+}
+
+bool BatchSlot::finish() {
+  const bool is_alone = batch_.members.size() == 1;
+  Status status = outcome();
+  if (!status.ok() && is_alone && uses_preallocated() && may_be_shape_mismatch(status)) {
+    // The model may have answered another shape than it declares: once more,
+    // with outputs of the engine's own.
+    forget_run();
+    begin(/*may_preallocate=*/false);
+    Status again = outcome();
+    if (again.ok()) context_.plan.disprove_outputs();
+    status = std::move(again);
+  }
+  bool may_batch = true;
+  if (status.ok() && !is_alone && !outputs_follow_rows()) {
+    may_batch = false;
+    status = Status(ErrorCode::kEngineError, "the outputs do not follow the batch's rows");
+  }
+  if (status.ok()) {
+    scatter();
+  } else if (is_alone) {
+    fail(std::move(status));
+  } else {
+    run_each_alone();
+  }
+  return may_batch;
+}
+
+bool BatchSlot::outputs_follow_rows() const {
+  if (bound_ != nullptr || is_preallocated_) return true;  // the engine has checked
+  return std::all_of(outputs_.begin(), outputs_.end(), [&](const Tensor& output) {
+    return output.data == nullptr ||
+           (output.shape.rank() > 0 && output.shape[0] == batch_.rows);
+  });
+}
+
+void BatchSlot::fail(Status status) {
+  Request* const request = batch_.members.front();
+  forget_run();
+  batch_.clear();
+  request->complete(std::move(status), ran_at_);
+}
+
+void BatchSlot::run_each_alone() {
+  const std::vector<Request*> members(batch_.members);  // a failure may allocate
+  Bucket* const bucket = batch_.bucket;
+  context_.stats.count_retried(members.size());
+  forget_run();
+  for (Request* request : members) {
+    batch_.members.assign(1, request);
+    batch_.rows = request->rows_;
+    batch_.bucket = bucket;
+    batch_.formed_at = context_.clock.now();
+    begin(/*may_preallocate=*/true);
+    finish();
+  }
+}
+
+void BatchSlot::scatter() {
+  const std::vector<Request*>& members = batch_.members;
+  int64_t row = 0;
+  for (Request* request : members) {
+    if (bound_ != nullptr) {
+      request->status = copy_out(*request, row);
+    } else {
+      slice_out(*request, row);
+    }
+    row += request->rows_;
+  }
+  const TimePoint now = context_.clock.now();
+  const int64_t rows = batch_.rows;
+  const int64_t gather_ns = (gathered_at_ - batch_.formed_at).count();
+  const int64_t run_ns = (ran_at_ - gathered_at_).count();
+  const int64_t scatter_ns = (now - ran_at_).count();
+  context_.stats.count_batch(rows, gather_ns, run_ns, scatter_ns);
+  forget_run();
+  for (Request* request : members) {
+    request->timing.gather_ns = gather_ns;
+    request->timing.run_ns = run_ns;
+    request->timing.scatter_ns = scatter_ns;
+    request->timing.batch_rows = rows;
+    request->complete(std::move(request->status), now);
+  }
+  batch_.clear();
+}
+
+Status BatchSlot::copy_out(Request& request, int64_t first_row) {
+  const bool is_slice = batch_.members.size() > 1;
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i < bound_->outputs.size(); ++i) {
+    if (!wants(request.wanted, i)) continue;
+    Tensor& output = request.outputs[i];
+    view(bound_->outputs[i], &output);
+    if (is_slice) output.shape[0] = request.rows_;
+    bytes += aligned(output.size_bytes());
+  }
+  Status status;
+  const Buffer memory = context_.host_pool.allocate(at_least_one(bytes), &status);
+  if (!status.ok()) {
+    for (Tensor& output : request.outputs) output.data = nullptr;
+    return status;
+  }
+  std::byte* to = memory.data();
+  for (std::size_t i = 0; i < bound_->outputs.size(); ++i) {
+    if (!wants(request.wanted, i)) continue;
+    Tensor& output = request.outputs[i];
+    const std::size_t size = output.size_bytes();
+    const std::byte* from = output.data;
+    if (is_slice) from += bound_->outputs[i].row_bytes() * static_cast<std::size_t>(first_row);
+    std::memcpy(to, from, size);
+    output.data = to;
+    output.buffer = memory;
+    to += aligned(size);
+  }
+  return {};
+}
+
+void BatchSlot::slice_out(Request& request, int64_t first_row) {
+  const std::vector<Tensor>& from = on_host_ ? outputs_ : results_;
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    if (!wants(request.wanted, i) || from[i].data == nullptr) continue;
+    Tensor& output = request.outputs[i];
+    view(from[i], &output);
+    if (batch_.members.size() > 1) {
+      output.shape[0] = request.rows_;
+      output.data += from[i].row_bytes() * static_cast<std::size_t>(first_row);
+    }
+    const bool is_ours = is_preallocated_ || !on_host_;
+    output.buffer = is_ours ? result_memory_ : outputs_[i].buffer;
+  }
+}
+
+void BatchSlot::forget_run() {
+  bound_ = nullptr;
+  staging_.reset();
+  device_inputs_.reset();
+  device_outputs_.reset();
+  result_memory_.reset();
+  for (Tensor& output : outputs_) output.buffer.reset();
+}
+
+}  // namespace pyruntime

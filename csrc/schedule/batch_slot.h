@@ -1,0 +1,117 @@
+// One batch in flight: its inputs gathered, run on a stream, its outputs
+// handed out.
+//
+// Four ways, by what is known and where the device reads:
+//   bound    small, shapes known: rows are copied into fixed memory to which
+//            the engine is bound, results out of it; no binding a run
+//   direct   one request, host memory: the engine reads the caller's memory
+//   gathered several requests, host memory: rows are copied into one buffer
+//   device   as gathered, and through the device's memory
+// But for `bound`, results are slices of one buffer that keep it alive.
+//
+// Threads: the owner of the instance.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/clock.h"
+#include "engine/session.h"
+#include "memory/buffer_pool.h"
+#include "memory/device.h"
+#include "memory/stream.h"
+#include "schedule/batch.h"
+#include "schedule/batcher.h"
+#include "schedule/run_plan.h"
+#include "schedule/scheduler_stats.h"
+
+namespace pyruntime {
+
+// All must outlive the slot.
+struct SlotContext {
+  Session& session;
+  DeviceBackend& backend;
+  BufferPool& host_pool;
+  BufferPool* device_pool;  // null where the host may use the device's memory
+  RunPlan& plan;
+  SchedulerStats& stats;
+  const Clock& clock;
+  int64_t max_rows;
+};
+
+class BatchSlot {
+ public:
+  BatchSlot(const SlotContext& context, Stream& stream);
+
+  bool is_busy() const { return !batch_.is_empty(); }
+
+  // Takes over a sealed batch, gathers it and gives it to the stream.
+  void start(Batch& batch);
+
+  // Whether finish() would not wait.
+  bool is_ready() const { return event_->is_ready(); }
+
+  // Waits for the run and completes every member. If a batch of several
+  // failed, each runs again alone, so that only the bad one fails. Returns
+  // false when the outputs showed that requests must not be batched.
+  bool finish();
+
+  Event& event() { return *event_; }
+
+ private:
+  // A run bound to its place in bound_memory_.
+  struct Bound {
+    bool is_tried = false;
+    std::unique_ptr<BoundRun> run;  // null: does not fit or is not supported
+    std::vector<Tensor> inputs;
+    std::vector<Tensor> outputs;
+  };
+
+  void begin(bool may_preallocate);
+  Bound* find_bound();
+  void make_bound(Bound* bound);
+  Status prepare();
+  Status prepare_outputs();
+  Status launch();
+  Status fetch_outputs();
+  void gather(std::vector<Tensor>& inputs) const;
+  void shape_inputs(std::vector<Tensor>* inputs) const;
+
+  Status outcome();
+  bool uses_preallocated() const { return bound_ != nullptr || is_preallocated_; }
+  bool outputs_follow_rows() const;
+  void scatter();
+  Status copy_out(Request& request, int64_t first_row);
+  void slice_out(Request& request, int64_t first_row);
+  void fail(Status status);
+  void run_each_alone();
+  void forget_run();
+
+  // Constant after construction.
+  const SlotContext context_;
+  Stream& stream_;
+  const bool on_host_;  // the device computes on host memory
+  const std::unique_ptr<Event> event_;
+
+  Buffer bound_memory_;
+  std::vector<std::vector<Bound>> bounds_;  // by bucket, then rows
+
+  // Of the batch in flight.
+  Batch batch_;
+  Bound* bound_ = nullptr;
+  bool is_preallocated_ = false;
+  bool may_preallocate_ = true;
+  OutputMask wanted_ = kAllOutputs;
+  Status status_;
+  TimePoint gathered_at_{};
+  TimePoint ran_at_{};
+  std::vector<Tensor> inputs_;   // what the engine reads
+  std::vector<Tensor> outputs_;  // what the engine writes
+  std::vector<Tensor> results_;  // the outputs where the host reads them
+  Buffer staging_;               // rows gathered on the host
+  Buffer device_inputs_;
+  Buffer device_outputs_;
+  Buffer result_memory_;
+};
+
+}  // namespace pyruntime

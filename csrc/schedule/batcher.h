@@ -1,0 +1,101 @@
+// Keeps the requests that wait and groups them into batches.
+//
+// A bounded lock-free ring per shape bucket and priority. Requests whose
+// inputs agree in all dimensions but the first share a bucket; buckets are
+// made as shapes appear, up to kMaxBuckets, after which a new shape runs
+// without company.
+//
+// Threads: submit() from any. collect() and seal() from owners of instances,
+// several at once where each brings its own batch and carry.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/bounded_queue.h"
+#include "base/clock.h"
+#include "schedule/admission.h"
+#include "schedule/batch.h"
+#include "schedule/batching_options.h"
+#include "schedule/request.h"
+#include "schedule/scheduler_stats.h"
+
+namespace pyruntime {
+
+struct Bucket {
+  Bucket(std::size_t at, std::vector<Shape> input_tails, bool is_single, bool is_fixed)
+      : index(at),
+        tails(std::move(input_tails)),
+        runs_alone(is_single),
+        has_fixed_shapes(is_fixed) {}
+  ~Bucket();
+
+  const std::size_t index;
+  const std::vector<Shape> tails;  // of each input, without dimension 0
+  const bool runs_alone;           // one request a batch
+  const bool has_fixed_shapes;     // bucket and rows say the shape of every input
+  std::array<std::atomic<BoundedQueue<Request*>*>, kPriorityCount> rings{};
+};
+
+class Batcher {
+ public:
+  static constexpr std::size_t kMaxBuckets = 128;
+
+  Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission,
+          SchedulerStats& stats);
+  // Drops the entries of requests that were completed while they waited.
+  ~Batcher();
+
+  // Queues a request that `admission` has let in, and takes a reference to it.
+  // It cannot fail: the rings hold as many as may be let in.
+  void submit(Request& request, int64_t rows);
+
+  // Adds waiting requests to `batch` until it is full or none fits. One that
+  // was taken out and did not fit is left in `carry`, to be the next batch's
+  // first. Returns whether anything was added.
+  bool collect(Batch& batch, Request*& carry);
+
+  // Whether `batch` should run now rather than wait for company.
+  bool is_due(const Batch& batch, const Request* carry, TimePoint now) const;
+  // When it will be.
+  TimePoint due_at(const Batch& batch) const;
+
+  // Claims the members; those that were cancelled or whose deadline has passed
+  // leave the batch, completed. Returns whether any is left.
+  bool seal(Batch& batch, TimePoint now);
+
+  bool is_empty() const;
+
+  // From now on each request runs alone: the model's outputs turned out not to
+  // follow its rows.
+  void stop_batching() { batches_.store(false, std::memory_order_relaxed); }
+  bool is_batching() const { return batches_.load(std::memory_order_relaxed); }
+
+  const BatchingOptions& options() const { return options_; }
+
+ private:
+  Bucket* bucket_of(const Request& request, int64_t rows);
+  Bucket* make_bucket(const Request& request);
+  BoundedQueue<Request*>& ring_of(Bucket& bucket, Priority priority);
+  Request* pop(Bucket& bucket);
+  Request* pop_any();
+  void drop(Request* request);
+
+  // Constant after construction.
+  const BatchingOptions options_;
+  const bool has_dynamic_tails_;
+  Admission& admission_;
+  SchedulerStats& stats_;
+
+  std::atomic<bool> batches_;
+  std::array<std::atomic<Bucket*>, kMaxBuckets + 1> buckets_{};  // [0]: runs alone
+  std::atomic<std::size_t> bucket_count_{0};                     // made so far
+  std::atomic<std::size_t> next_bucket_{0};                      // where pop_any() looks first
+  std::mutex make_mutex_;                                        // guards making of buckets and rings
+};
+
+}  // namespace pyruntime

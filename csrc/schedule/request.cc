@@ -1,0 +1,100 @@
+#include "schedule/request.h"
+
+#include <climits>
+
+#include "base/futex.h"
+#include "schedule/admission.h"
+#include "schedule/request_pool.h"
+#include "schedule/scheduler_stats.h"
+
+namespace pyruntime {
+
+bool Request::claim() {
+  uint32_t expected = kQueued;
+  return state_.compare_exchange_strong(expected, kRunning, std::memory_order_acq_rel,
+                                        std::memory_order_relaxed);
+}
+
+bool Request::abandon(ErrorCode code, const char* message) {
+  // Whoever abandons must hold a reference of its own: complete() drops the
+  // scheduler's, and the queue's entry keeps another.
+  if (!claim()) return false;
+  complete(Status(code, message), stats_->clock().now());
+  return true;
+}
+
+bool Request::cancel() {
+  return abandon(ErrorCode::kCancelled, "cancelled by the caller before it ran");
+}
+
+void Request::complete(Status result, TimePoint now) {
+  status = std::move(result);
+  for (Tensor& input : inputs) input.buffer.reset();
+  Admission* const admission = admission_;
+  stats_->count_done(*this, rows_, (now - submitted_at_).count(), now);
+  if (on_complete != nullptr) on_complete(context, *this);
+
+  // seq_cst on state_ and sleepers_ (see wait()): storing one and then loading
+  // the other, on both sides, is Dekker's pattern.
+  state_.store(kDone, std::memory_order_seq_cst);
+  if (sleepers_.load(std::memory_order_seq_cst) != 0) futex_wake(state_, INT_MAX);
+  RequestRef::adopt(this).reset();
+  admission->leave();
+}
+
+bool Request::wait(Nanoseconds timeout) {
+  const bool has_limit = timeout.count() >= 0;
+  const auto give_up_at = std::chrono::steady_clock::now() + (has_limit ? timeout : Nanoseconds(0));
+  for (;;) {
+    const uint32_t seen = state_.load(std::memory_order_acquire);
+    if (seen == kDone) return true;
+    Nanoseconds left(-1);
+    if (has_limit) {
+      left = give_up_at - std::chrono::steady_clock::now();
+      if (left.count() <= 0) return false;
+    }
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    if (state_.load(std::memory_order_seq_cst) == seen) futex_wait(state_, seen, left);
+    sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+  }
+}
+
+void RequestRef::reset() noexcept {
+  Request* const request = std::exchange(request_, nullptr);
+  // acq_rel: every use before a release is seen by whoever releases last
+  if (request != nullptr && request->references_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    request->pool_->give(*request);
+  }
+}
+
+RequestPool::RequestPool(std::size_t input_count, std::size_t output_count)
+    : slab_([=] { return std::make_unique<Request>(input_count, output_count); }) {}
+
+RequestRef RequestPool::take() {
+  const auto [request, index] = slab_.take();
+  request->pool_ = this;
+  request->pool_index_ = index;
+  request->wanted = kAllOutputs;
+  request->priority = Priority::kNormal;
+  request->deadline = kNever;
+  request->on_complete = nullptr;
+  request->context = nullptr;
+  request->timing = {};
+  request->state_.store(Request::kBuilding, std::memory_order_relaxed);
+  return RequestRef(*request);
+}
+
+void RequestPool::give(Request& request) noexcept {
+  for (Tensor& input : request.inputs) {
+    input.data = nullptr;
+    input.buffer.reset();
+  }
+  for (Tensor& output : request.outputs) {
+    output.data = nullptr;
+    output.buffer.reset();
+  }
+  if (!request.status.ok()) request.status = Status();
+  slab_.give(request.pool_index_);
+}
+
+}  // namespace pyruntime

@@ -1,0 +1,145 @@
+// One request: what the caller asks, and later what the caller gets.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/session.h"
+#include "memory/tensor.h"
+
+namespace pyruntime {
+
+class Admission;
+class Request;
+class RequestPool;
+class SchedulerStats;
+struct Bucket;
+
+// Called once for every accepted request, on whichever thread finished it,
+// perhaps before submit() has returned. It must be short, must not throw and
+// must not call back into the scheduler with a blocking call. To keep the
+// request and its outputs, take a RequestRef of it.
+using CompletionFn = void (*)(void* context, Request& request) noexcept;
+
+enum class Priority : uint8_t { kHigh = 0, kNormal = 1, kLow = 2 };
+inline constexpr int kPriorityCount = 3;
+
+// Where the time went, ns. Zero for steps that the request never reached.
+struct RequestTiming {
+  int64_t queue_ns = 0;    // from submit() until its batch was formed
+  int64_t gather_ns = 0;   // its batch's inputs into staging
+  int64_t run_ns = 0;      // its batch in the engine
+  int64_t scatter_ns = 0;  // its batch's outputs out of staging
+  int64_t batch_rows = 0;  // of the run that it was part of
+};
+
+// The caller fills inputs and options, then hands it over; until completion
+// the memory behind `inputs` must stay valid and unchanged (by the tensors'
+// buffers, or by the caller). Afterwards status, outputs and timing are set.
+//
+// Threads: cancel() and the waits from any; the rest belongs to the caller
+// before submission and after completion, to the scheduler in between.
+class Request {
+ public:
+  Request(std::size_t input_count, std::size_t output_count)
+      : inputs(input_count), outputs(output_count) {}
+
+  Request(const Request&) = delete;
+  Request& operator=(const Request&) = delete;
+
+  // Set by the caller.
+  std::vector<Tensor> inputs;  // in the signature's order; data null: not given
+  OutputMask wanted = kAllOutputs;
+  Priority priority = Priority::kNormal;
+  TimePoint deadline = kNever;
+  CompletionFn on_complete = nullptr;  // null: someone waits instead
+  void* context = nullptr;             // for on_complete
+
+  // Set at completion.
+  Status status;
+  std::vector<Tensor> outputs;  // in the signature's order; data null: not wanted
+  RequestTiming timing;
+
+  // Completes the request as cancelled, now and on this thread, if it has not
+  // begun to run; otherwise it runs to its end. Returns whether it did.
+  bool cancel();
+
+  bool is_done() const { return state_.load(std::memory_order_acquire) == kDone; }
+
+  // Blocks until done; see Scheduler for what a blocking caller does meanwhile.
+  // Returns false when `timeout` (negative: no limit) was up first.
+  bool wait(Nanoseconds timeout = Nanoseconds(-1));
+
+ private:
+  friend class RequestRef;
+  friend class RequestPool;
+  friend class Scheduler;
+  friend class Batcher;
+  friend class BatchSlot;
+
+  // kBuilding -> kQueued -> kRunning -> kDone; whoever moves it out of kQueued
+  // completes it. kDone is stored last: the waiter may then go.
+  enum State : uint32_t { kBuilding, kQueued, kRunning, kDone };
+
+  // Moves it from kQueued to kRunning; false if someone else completed it.
+  bool claim();
+  // Of a claimed request: counts it, calls on_complete, wakes who waits. Then
+  // drops the scheduler's reference: the request may be gone.
+  void complete(Status result, TimePoint now);
+  // claim() and complete().
+  bool abandon(ErrorCode code, const char* message);
+
+  // By the scheduler, between submission and completion.
+  int64_t rows_ = 1;
+  TimePoint submitted_at_{};
+  Bucket* bucket_ = nullptr;
+  SchedulerStats* stats_ = nullptr;
+  Admission* admission_ = nullptr;
+
+  std::atomic<uint32_t> state_{kBuilding};
+  std::atomic<uint32_t> sleepers_{0};  // waiters in futex_wait on state_
+  std::atomic<uint32_t> references_{0};
+  RequestPool* pool_ = nullptr;
+  uint32_t pool_index_ = 0;
+};
+
+// A counted reference; the last one gives the request back to its pool.
+class RequestRef {
+ public:
+  RequestRef() = default;
+  explicit RequestRef(Request& request) : request_(&request) {
+    request.references_.fetch_add(1, std::memory_order_relaxed);
+  }
+  RequestRef(const RequestRef& other) : request_(other.request_) {
+    if (request_ != nullptr) request_->references_.fetch_add(1, std::memory_order_relaxed);
+  }
+  RequestRef(RequestRef&& other) noexcept : request_(std::exchange(other.request_, nullptr)) {}
+  RequestRef& operator=(RequestRef other) noexcept {
+    std::swap(request_, other.request_);
+    return *this;
+  }
+  ~RequestRef() { reset(); }
+
+  void reset() noexcept;
+  // Gives up the reference without dropping it; adopt() takes it back.
+  Request* detach() { return std::exchange(request_, nullptr); }
+  static RequestRef adopt(Request* request) {
+    RequestRef ref;
+    ref.request_ = request;
+    return ref;
+  }
+
+  explicit operator bool() const { return request_ != nullptr; }
+  Request* get() const { return request_; }
+  Request& operator*() const { return *request_; }
+  Request* operator->() const { return request_; }
+
+ private:
+  Request* request_ = nullptr;
+};
+
+}  // namespace pyruntime

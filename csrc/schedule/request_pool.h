@@ -1,0 +1,25 @@
+// The requests of one model version, made once and used again and again.
+#pragma once
+
+#include "base/slab.h"
+#include "schedule/request.h"
+
+namespace pyruntime {
+
+// Threads: all calls from any. Must outlive its requests.
+class RequestPool {
+ public:
+  RequestPool(std::size_t input_count, std::size_t output_count);
+
+  RequestRef take();
+  // How many requests exist, in use or not.
+  uint32_t size() const { return slab_.size(); }
+
+ private:
+  friend class RequestRef;
+  void give(Request& request) noexcept;
+
+  Slab<Request> slab_;
+};
+
+}  // namespace pyruntime

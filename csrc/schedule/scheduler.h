@@ -1,0 +1,94 @@
+// Brings the requests of one model version to its instances.
+//
+// The hybrid: a caller that will block pushes its request, then tries to own
+// an idle instance and runs batches itself, without a thread hop; an
+// asynchronous caller only pushes, and an instance's resident thread runs.
+// Whoever owns an instance forms each batch from what arrived while the last
+// one ran, so that no timer is needed.
+//
+// No request is forgotten: after pushing, a caller does a read-modify-write on
+// each instance's ownership word; an owner gives it up by another and looks at
+// the queue again. Whichever comes second sees the other.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "schedule/admission.h"
+#include "schedule/batcher.h"
+#include "schedule/core_budget.h"
+#include "schedule/instance.h"
+#include "schedule/request.h"
+#include "schedule/request_pool.h"
+#include "schedule/scheduler_stats.h"
+
+namespace pyruntime {
+
+// Threads: all calls from any.
+class Scheduler {
+ public:
+  // Starts one resident thread per instance. `clock` must outlive this.
+  Scheduler(const BatchingOptions& options, const Signature& signature,
+            std::vector<std::unique_ptr<Instance>> instances, SchedulerStats& stats,
+            const Clock& clock);
+  // Closes.
+  ~Scheduler();
+
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // Accepts a valid request of `rows` rows, or returns Overloaded or
+  // Unavailable and leaves it with the caller.
+  [[nodiscard]] Status submit(const RequestRef& request, int64_t rows);
+
+  // submit(), then wait, running batches on this thread where an instance is
+  // free. When the deadline passes in the queue the request is dropped.
+  Status infer(const RequestRef& request, int64_t rows);
+
+  // Refuses new requests.
+  void stop_accepting() { admission_.stop_accepting(); }
+  bool is_accepting() const { return admission_.is_accepting(); }
+  int64_t outstanding() const { return admission_.outstanding(); }
+  // stop_accepting(), then waits until all that was accepted is done.
+  void close();
+
+ private:
+  // Batches that a blocking caller runs before it hands over.
+  static constexpr int kInlineBatches = 4;
+
+  // Of an owner.
+  bool form(Instance& instance);
+  bool form_in_time(Instance& instance);
+  void run_inline(Instance& instance, const Request& mine);
+  bool serve(Instance& instance);
+  void wait_for_run_or_request(Instance& instance);
+  void give_up(Instance& instance);
+
+  // Of others.
+  Status enqueue(const RequestRef& request, int64_t rows);
+  Instance* try_own();
+  Instance* try_own_if_free();
+  void await(Request& request);
+  void notify_residents();
+  void reside(Instance& instance);
+
+  // Constant after construction.
+  const Clock& clock_;
+  CoreBudget& cores_;
+  const bool waits_for_company_;  // max_delay is set: only residents form batches
+
+  SchedulerStats& stats_;
+  Admission admission_;
+  Batcher batcher_;
+  const std::vector<std::unique_ptr<Instance>> instances_;
+  std::atomic<int> seekers_{0};        // blocking callers that look for an instance
+  std::atomic<bool> stopping_{false};  // residents end
+  std::vector<std::thread> residents_;
+};
+
+}  // namespace pyruntime

@@ -1,0 +1,217 @@
+#include "serving/model.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/fork.h"
+#include "memory/device.h"
+#include "schedule/batch_slot.h"
+#include "serving/input_check.h"
+
+namespace pyruntime {
+namespace {
+
+void check_options(const std::string& where, const ModelOptions& options) {
+  const auto require = [&](bool holds, const char* what, int64_t got) {
+    if (holds) return;
+    throw Error(ErrorCode::kInvalidInput, where + ": " + what + ", got " + std::to_string(got));
+  };
+  const BatchingOptions& batching = options.batching;
+  require(batching.max_rows >= 1 && batching.max_rows <= 65536,
+          "batching.max_rows: expected 1 to 65536", batching.max_rows);
+  require(batching.max_delay.count() >= 0 && batching.max_delay.count() <= 60'000'000,
+          "batching.max_delay_us: expected 0 to 60000000", batching.max_delay.count());
+  require(batching.queue_capacity >= 1 && batching.queue_capacity <= (1 << 20),
+          "batching.queue_capacity: expected 1 to 1048576", batching.queue_capacity);
+  require(!options.instances.empty(), "instances: expected at least one group", 0);
+  for (const InstanceGroup& group : options.instances) {
+    require(group.count >= 1 && group.count <= 256, "instances: expected a count of 1 to 256",
+            group.count);
+  }
+}
+
+}  // namespace
+
+ModelVersion::ModelVersion(std::string name, int64_t version, const ModelOptions& options)
+    : name_(std::move(name)),
+      version_(version),
+      options_(options),
+      fork_generation_(fork_generation()),
+      stats_(options.batching.max_rows, SteadyClock::instance()) {}
+
+std::shared_ptr<ModelVersion> ModelVersion::load(std::string name, int64_t version,
+                                                 const ModelSource& source,
+                                                 const ModelOptions& options, const Clock& clock) {
+  const std::string where = "model '" + name + "' version " + std::to_string(version);
+  if (name.empty()) throw Error(ErrorCode::kInvalidInput, "model name: expected one, got ''");
+  if (version < 1) throw Error(ErrorCode::kInvalidInput, where + ": expected a version from 1 on");
+  check_options(where, options);
+  // Not make_shared: the constructor is private.
+  std::shared_ptr<ModelVersion> model(new ModelVersion(std::move(name), version, options));
+  try {
+    model->open(source, clock);
+  } catch (const Error& error) {
+    throw Error(error.code(), where + ": " + error.status().message());
+  }
+  return model;
+}
+
+void ModelVersion::open(const ModelSource& source, const Clock& clock) {
+  std::vector<std::unique_ptr<Instance>> instances;
+  for (const InstanceGroup& group : options_.instances) {
+    SessionOptions session_options = options_.session;
+    session_options.device = group.device;
+    DeviceBackend& backend = open_device(group.device);
+    Session& session = *sessions_.emplace_back(load_session(source, session_options));
+    if (signature_ == nullptr) {
+      signature_ = &session.signature();
+      requests_ =
+          std::make_unique<RequestPool>(signature_->inputs.size(), signature_->outputs.size());
+      plan_ = std::make_unique<RunPlan>(*signature_);
+    }
+    BufferPool::Options pool;
+    pool.capacity_bytes = options_.pool_capacity_bytes;
+    pool.lock_pages = options_.lock_pages;
+    BufferPool& host_pool = *pools_.emplace_back(std::make_unique<BufferPool>(backend, pool));
+    BufferPool* device_pool = nullptr;
+    if (!backend.is_host_accessible()) {
+      pool.placement = BufferPool::Placement::kDevice;
+      pool.lock_pages = false;
+      device_pool = pools_.emplace_back(std::make_unique<BufferPool>(backend, pool)).get();
+    }
+    const SlotContext context{session, backend, host_pool, device_pool,
+                              *plan_,  stats_,  clock,     options_.batching.max_rows};
+    for (int i = 0; i < group.count; ++i) instances.push_back(std::make_unique<Instance>(context));
+  }
+  scheduler_ = std::make_unique<Scheduler>(options_.batching, *signature_, std::move(instances),
+                                           stats_, clock);
+}
+
+ModelVersion::~ModelVersion() {
+  if (scheduler_ == nullptr || fork_generation_ == fork_generation()) return;
+  // In a child of fork() the threads that everything here waits for do not
+  // exist: nothing can be ended properly, so nothing is.
+  (void)scheduler_.release();
+  (void)requests_.release();
+  for (auto& pool : pools_) (void)pool.release();
+  for (auto& session : sessions_) (void)session.release();
+}
+
+RequestRef ModelVersion::new_request() { return requests_->take(); }
+
+Status ModelVersion::set_input(Request& request, std::string_view name, Tensor tensor) const {
+  const auto index = signature_->find_input(name);
+  if (!index) return unknown_input(*signature_, name);
+  Tensor& input = request.inputs[*index];
+  if (input.data != nullptr) {
+    return {ErrorCode::kInvalidInput, "input '" + std::string(name) + "' is given twice"};
+  }
+  input = std::move(tensor);
+  return {};
+}
+
+Status ModelVersion::want_output(Request& request, std::string_view name) const {
+  const auto index = signature_->find_output(name);
+  if (!index) return unknown_output(*signature_, name);
+  if (request.wanted == kAllOutputs) request.wanted = 0;
+  if (*index < 64) request.wanted |= OutputMask{1} << *index;
+  return {};
+}
+
+Status ModelVersion::check_and_count(const Request& request, int64_t* rows) const {
+  if (fork_generation_ != fork_generation()) {
+    return {ErrorCode::kUnavailable,
+            "model '" + name_ +
+                "' was loaded before this process was forked; load models after the fork"};
+  }
+  return check_inputs(*signature_, request, rows);
+}
+
+Status ModelVersion::check(const Request& request) const {
+  int64_t rows = 1;
+  return check_and_count(request, &rows);
+}
+
+Status ModelVersion::infer(const RequestRef& request) {
+  int64_t rows = 1;
+  Status status = check_and_count(*request, &rows);
+  return status.ok() ? named(scheduler_->infer(request, rows)) : status;
+}
+
+Status ModelVersion::submit(const RequestRef& request) {
+  int64_t rows = 1;
+  Status status = check_and_count(*request, &rows);
+  return status.ok() ? named(scheduler_->submit(request, rows)) : status;
+}
+
+Status ModelVersion::named(Status status) const {
+  if (status.ok() || status.code() == ErrorCode::kInvalidInput) return status;
+  return {status.code(), "model '" + name_ + "' version " + std::to_string(version_) + ": " +
+                             status.message()};
+}
+
+Status ModelVersion::warm_up(int64_t rows, int runs) {
+  std::vector<std::vector<std::byte>> zeros;
+  for (const TensorSpec& spec : signature_->inputs) {
+    Tensor input;
+    input.shape = Shape(spec.dims);
+    input.type = spec.type;
+    for (std::size_t i = 0; i < spec.dims.size(); ++i) {
+      if (spec.dims[i] < 0) input.shape[i] = i == 0 && signature_->is_batchable ? rows : 1;
+    }
+    zeros.emplace_back(std::max<std::size_t>(input.size_bytes(), 1));
+  }
+  // As many at once as there are instances, so that each has its turn.
+  int instances = 0;
+  for (const InstanceGroup& group : options_.instances) instances += group.count;
+  for (int run = 0; run < runs; ++run) {
+    std::vector<RequestRef> requests;
+    for (int i = 0; i < instances; ++i) {
+      RequestRef request = new_request();
+      for (std::size_t k = 0; k < zeros.size(); ++k) {
+        const TensorSpec& spec = signature_->inputs[k];
+        Tensor& input = request->inputs[k];
+        input.type = spec.type;
+        input.device = Device{};
+        input.shape = Shape(spec.dims);
+        for (std::size_t d = 0; d < spec.dims.size(); ++d) {
+          if (spec.dims[d] < 0) input.shape[d] = d == 0 && signature_->is_batchable ? rows : 1;
+        }
+        input.data = zeros[k].data();
+      }
+      if (Status status = submit(request); !status.ok()) {
+        for (const RequestRef& pending : requests) pending->wait();
+        return status;
+      }
+      requests.push_back(std::move(request));
+    }
+    Status first_failure;
+    for (const RequestRef& request : requests) {
+      request->wait();
+      if (first_failure.ok() && !request->status.ok()) first_failure = named(request->status);
+    }
+    if (!first_failure.ok()) return first_failure;
+  }
+  return {};
+}
+
+BufferPool::Stats ModelVersion::pool_stats() const {
+  BufferPool::Stats sum;
+  for (const auto& pool : pools_) {
+    const BufferPool::Stats stats = pool->stats();
+    sum.held_bytes += stats.held_bytes;
+    sum.used_bytes += stats.used_bytes;
+    sum.peak_used_bytes += stats.peak_used_bytes;
+    sum.allocations += stats.allocations;
+    sum.system_allocations += stats.system_allocations;
+    sum.exhaustions += stats.exhaustions;
+  }
+  return sum;
+}
+
+void ModelVersion::close() {
+  if (fork_generation_ == fork_generation()) scheduler_->close();
+}
+
+}  // namespace pyruntime

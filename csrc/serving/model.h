@@ -1,0 +1,115 @@
+// One loaded version of a model: its sessions, its scheduler, its statistics.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "engine/session.h"
+#include "memory/buffer_pool.h"
+#include "schedule/request.h"
+#include "schedule/run_plan.h"
+#include "schedule/scheduler.h"
+
+namespace pyruntime {
+
+// Identical instances on one device.
+struct InstanceGroup {
+  Device device;
+  int count = 1;
+};
+
+struct ModelOptions {
+  SessionOptions session;  // its device is set from `instances`
+  BatchingOptions batching;
+  std::vector<InstanceGroup> instances = {InstanceGroup{}};
+  std::size_t pool_capacity_bytes = std::size_t{1} << 30;  // of staging and results, per device
+  bool lock_pages = false;                                 // mlock them
+};
+
+// Threads: all calls from any.
+class ModelVersion {
+ public:
+  // Throws InvalidInput, Unavailable, Unimplemented or EngineError, naming the
+  // model. version: at least 1.
+  static std::shared_ptr<ModelVersion> load(std::string name, int64_t version,
+                                            const ModelSource& source, const ModelOptions& options,
+                                            const Clock& clock = SteadyClock::instance());
+  // Closes, waits for what is accepted, frees.
+  ~ModelVersion();
+
+  ModelVersion(const ModelVersion&) = delete;
+  ModelVersion& operator=(const ModelVersion&) = delete;
+
+  const std::string& name() const { return name_; }
+  int64_t version() const { return version_; }
+  const Signature& signature() const { return *signature_; }
+  const ModelOptions& options() const { return options_; }
+
+  // A clean request with the signature's numbers of inputs and outputs.
+  RequestRef new_request();
+
+  // Puts `tensor` in its place. InvalidInput for an unknown name or one that
+  // was set before. The tensor itself is checked at submission.
+  [[nodiscard]] Status set_input(Request& request, std::string_view name, Tensor tensor) const;
+
+  // Adds an output to what the request wants, which is nothing else from the
+  // first call on (without a call it is everything). InvalidInput if unknown.
+  [[nodiscard]] Status want_output(Request& request, std::string_view name) const;
+
+  // Runs the request and waits, on this thread if an instance is free. Returns
+  // request.status. The deadline is kept while it waits in the queue.
+  Status infer(const RequestRef& request);
+
+  // Accepts the request, or says why not (then on_complete is never called).
+  // InvalidInput names the input, what was expected and what came; Overloaded
+  // when the queue is full; Unavailable when closed.
+  [[nodiscard]] Status submit(const RequestRef& request);
+
+  // Says whether submit() would find anything wrong with the inputs.
+  Status check(const Request& request) const;
+
+  // Runs `runs` requests of `rows` rows of zeros through each instance.
+  // Dynamic dimensions other than the first count as 1.
+  Status warm_up(int64_t rows, int runs);
+
+  SchedulerStatsSnapshot stats() const { return stats_.read(); }
+  // An input was not contiguous or not aligned and had to be copied.
+  void count_input_copied() { stats_.count_input_copied(); }
+  BufferPool::Stats pool_stats() const;  // of all its pools together
+
+  // Refuses new requests from now on; close() also waits for the accepted.
+  void stop_accepting() { scheduler_->stop_accepting(); }
+  void close();
+  bool is_accepting() const { return scheduler_->is_accepting(); }
+  // Accepted and not done.
+  int64_t outstanding() const { return scheduler_->outstanding(); }
+
+ private:
+  ModelVersion(std::string name, int64_t version, const ModelOptions& options);
+
+  void open(const ModelSource& source, const Clock& clock);
+  Status check_and_count(const Request& request, int64_t* rows) const;
+  Status named(Status status) const;
+
+  // Constant after load().
+  const std::string name_;
+  const int64_t version_;
+  const ModelOptions options_;
+  const uint64_t fork_generation_;
+  std::vector<std::unique_ptr<Session>> sessions_;  // one per device
+  const Signature* signature_ = nullptr;            // the first session's
+
+  std::unique_ptr<RequestPool> requests_;  // outlives every request
+  std::unique_ptr<RunPlan> plan_;
+  std::vector<std::unique_ptr<BufferPool>> pools_;
+  SchedulerStats stats_;
+  std::unique_ptr<Scheduler> scheduler_;  // last: uses all of the above
+};
+
+}  // namespace pyruntime
