@@ -1,0 +1,55 @@
+# Every tests/<floor>/test_*.cc is one executable and one CTest test, <floor>.<name>.
+set(tests_dir ${CMAKE_CURRENT_SOURCE_DIR}/../tests)
+find_path(DOCTEST_INCLUDE_DIR doctest/doctest.h REQUIRED)
+
+add_library(test_main OBJECT ${tests_dir}/main.cc)
+target_include_directories(test_main SYSTEM PUBLIC ${DOCTEST_INCLUDE_DIR})
+target_link_libraries(test_main PUBLIC pyruntime_options)
+
+# The engine's library, from the wheel beside this Python: found, never imported.
+execute_process(OUTPUT_VARIABLE found OUTPUT_STRIP_TRAILING_WHITESPACE
+  COMMAND ${Python_EXECUTABLE} -c [[
+import importlib.util, pathlib
+spec = importlib.util.find_spec("onnxruntime")
+for folder in spec.submodule_search_locations if spec else ():
+    for path in sorted(pathlib.Path(folder, "capi").glob("libonnxruntime.so.*")):
+        print(path, end=";")
+]])
+list(POP_FRONT found onnxruntime)
+set(PYRUNTIME_ONNXRUNTIME "${onnxruntime}" CACHE FILEPATH "libonnxruntime.so.* for the tests")
+message(STATUS "ONNX Runtime for the tests: ${PYRUNTIME_ONNXRUNTIME}")
+
+set(environment
+  PYRUNTIME_ONNXRUNTIME=${PYRUNTIME_ONNXRUNTIME}
+  ORT_DISABLE_TELEMETRY=1
+  ASAN_OPTIONS=detect_stack_use_after_return=1:strict_init_order=1
+  LSAN_OPTIONS=suppressions=${tests_dir}/lsan.supp:print_suppressions=0
+  TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=${tests_dir}/tsan.supp
+  UBSAN_OPTIONS=print_stacktrace=1)
+
+# Sanitizers of older compilers fail at start where the kernel randomises addresses widely.
+set(launcher)
+set(timeout 120)
+if(PYRUNTIME_SANITIZE)
+  set(timeout 300)
+  execute_process(COMMAND setarch -R true RESULT_VARIABLE refused OUTPUT_QUIET ERROR_QUIET)
+  if(NOT refused)
+    set(launcher setarch -R)
+  endif()
+endif()
+
+foreach(floor IN LISTS floors)
+  file(GLOB sources CONFIGURE_DEPENDS ${tests_dir}/${floor}/test_*.cc)
+  foreach(source IN LISTS sources)
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(${floor}_${name} ${source})
+    target_include_directories(${floor}_${name} PRIVATE ${tests_dir})
+    target_compile_definitions(${floor}_${name} PRIVATE
+      PYRUNTIME_TEST_DATA="${tests_dir}/data" PYRUNTIME_SOURCE_DIR="${tests_dir}/..")
+    target_link_libraries(${floor}_${name} PRIVATE core test_main)
+    string(REPLACE "test_" "" name ${name})
+    add_test(NAME ${floor}.${name} COMMAND ${launcher} $<TARGET_FILE:${floor}_test_${name}>)
+    set_tests_properties(${floor}.${name} PROPERTIES
+      LABELS ${floor} TIMEOUT ${timeout} ENVIRONMENT "${environment}")
+  endforeach()
+endforeach()
