@@ -1,0 +1,286 @@
+#include "wire/infer_call.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <limits>
+#include <new>
+#include <string>
+#include <thread>
+
+#include "base/slab.h"
+#include "wire/infer_request.h"
+#include "wire/infer_response.h"
+#include "wire/request_options.h"
+#include "wire/scratch.h"
+#include "wire/tensor_contents.h"
+#include "wire/text.h"
+#include "wire/typed_contents.h"
+
+namespace pyruntime {
+namespace {
+
+// A message of protobuf's has at most this many bytes.
+constexpr std::size_t kMaxMessageBytes = std::numeric_limits<int32_t>::max();
+
+}  // namespace
+
+struct InferCall::State {
+  // kIdle -> kUnderWay -> kCalledBack (of submit()), or else kSpent. begin() and
+  // cancel() store one of `stage` and `is_cancelled` and then look at the other
+  // (seq_cst).
+  enum Stage : uint32_t { kIdle, kUnderWay, kCalledBack, kSpent };
+
+  uint32_t pool_index = 0;
+  const Registry* registry = nullptr;
+
+  InferRequestView view;
+  std::shared_ptr<ModelVersion> model;  // before `request`, which is of its pool
+  RequestRef request;
+  Scratch scratch;  // inputs that cannot be used where they lie
+  TimePoint deadline = kNever;
+  bool is_typed = false;
+
+  Status status;
+  InferResponse response;
+  std::size_t response_size = 0;
+  std::array<char, 20> version_text;
+
+  void (*on_complete)(void* context) noexcept = nullptr;
+  void* context = nullptr;
+  std::thread::id called_back_on;
+  std::atomic<uint32_t> stage{kIdle};
+  std::atomic<bool> is_cancelled{false};
+
+  static Slab<State>& pool() {
+    // Never destroyed: calls may end while the process does.
+    static auto& states = *new Slab<State>([] { return std::make_unique<State>(); });
+    return states;
+  }
+
+  Status decode(ByteSpan bytes);
+  Status decode_inputs();
+  Status decode_outputs();
+  Status decode_input(const InferInputView& input, Occurrences& raw);
+  Status begin();
+  void complete(const Status& result);
+  void call_back(const Status& result);
+  void reset();
+};
+
+Status InferCall::State::decode(ByteSpan bytes) {
+  if (Status parsed = view.parse(bytes); !parsed.ok()) return parsed;
+  int64_t version = kLatest;
+  if (Status parsed = parse_model_version(view.model_version, &version); !parsed.ok())
+    return parsed;
+  Status found = registry->find(view.model_name, version, &model);
+  if (!found.ok()) return found;
+  request = model->new_request();
+  if (Status decoded = read_parameters(view, *request); !decoded.ok()) return decoded;
+  if (Status decoded = decode_inputs(); !decoded.ok()) return decoded;
+  return decode_outputs();
+}
+
+Status InferCall::State::decode_inputs() {
+  Occurrences inputs(view.message, RequestField::kInputs);
+  Occurrences raw(view.message, RequestField::kRawInputContents);
+  InferInputView input;
+  std::size_t index = 0;
+  for (ByteSpan message; inputs.next(&message); ++index) {
+    if (Status parsed = input.parse(message, index); !parsed.ok()) return parsed;
+    if (Status decoded = decode_input(input, raw); !decoded.ok()) return decoded;
+  }
+  is_typed = index != 0 && view.raw_count == 0;
+  if (view.raw_count <= index) return {};
+  return {ErrorCode::kInvalidInput, "raw_input_contents: expected " + std::to_string(index) +
+                                        ", one for each input, got " +
+                                        std::to_string(view.raw_count)};
+}
+
+Status InferCall::State::decode_input(const InferInputView& input, Occurrences& raw) {
+  if (input.has_parameters) {
+    Status checked = check_tensor_parameters(input.message, kInputParameters, "input", input.name);
+    if (!checked.ok()) return checked;
+  }
+  if (!model->signature().find_input(input.name)) {
+    return model->set_input(*request, input.name, {});  // says what there is
+  }
+  Tensor tensor;
+  Status unpacked;
+  if (view.raw_count == 0) {
+    unpacked = tensor_from_typed(input, scratch, &tensor);
+  } else {
+    ByteSpan contents;
+    if (!raw.next(&contents)) {
+      return {ErrorCode::kInvalidInput,
+              "raw_input_contents: expected " + std::to_string(view.input_count) +
+                  ", one for each input, got " + std::to_string(view.raw_count)};
+    }
+    unpacked = tensor_from_raw(input, contents, scratch, &tensor);
+  }
+  if (!unpacked.ok()) return unpacked;
+  return model->set_input(*request, input.name, std::move(tensor));
+}
+
+Status InferCall::State::decode_outputs() {
+  Occurrences outputs(view.message, RequestField::kOutputs);
+  InferRequestedOutputView output;
+  std::size_t index = 0;
+  for (ByteSpan message; outputs.next(&message); ++index) {
+    if (Status parsed = output.parse(message, index); !parsed.ok()) return parsed;
+    if (output.has_parameters) {
+      Status checked =
+          check_tensor_parameters(output.message, kOutputParameters, "output", output.name);
+      if (!checked.ok()) return checked;
+    }
+    if (Status wanted = model->want_output(*request, output.name); !wanted.ok()) return wanted;
+  }
+  return {};
+}
+
+// What infer() and submit() have in common before the scheduler.
+Status InferCall::State::begin() {
+  if (!status.ok()) return status;
+  if (!request || stage.load(std::memory_order_relaxed) != kIdle) {
+    return {ErrorCode::kInvalidInput, "InferCall: expected one decode() and then one run"};
+  }
+  request->deadline = std::min(request->deadline, deadline);
+  stage.store(kUnderWay, std::memory_order_seq_cst);
+  if (!is_cancelled.load(std::memory_order_seq_cst)) return {};
+  stage.store(kSpent, std::memory_order_relaxed);
+  return {ErrorCode::kCancelled, "cancelled by the caller before it ran"};
+}
+
+void InferCall::State::complete(const Status& result) {
+  status = result;
+  if (status.ok()) {
+    const auto [end, error] = std::to_chars(
+        version_text.data(), version_text.data() + version_text.size(), model->version());
+    response_size = response.measure({.model_name = model->name(),
+                                      .model_version = {version_text.data(), end},
+                                      .id = view.id,
+                                      .specs = model->signature().outputs,
+                                      .tensors = request->outputs,
+                                      .is_typed = is_typed});
+    if (response_size > kMaxMessageBytes) {
+      status = {ErrorCode::kEngineError, "model '" + model->name() +
+                                             "': expected a response of at most " +
+                                             std::to_string(kMaxMessageBytes) + " bytes, got " +
+                                             std::to_string(response_size)};
+    }
+  }
+}
+
+void InferCall::State::call_back(const Status& result) {
+  if (result.ok() || result.code() == ErrorCode::kInvalidInput) {
+    complete(result);
+  } else {  // as ModelVersion::infer() has it
+    complete({result.code(), "model '" + model->name() + "' version " +
+                                 std::to_string(model->version()) + ": " + result.message()});
+  }
+  called_back_on = std::this_thread::get_id();
+  const auto call = on_complete;
+  void* const call_context = context;
+  stage.store(kCalledBack, std::memory_order_release);  // pairs with GiveBack
+  call(call_context);                                   // may destroy the call
+}
+
+void InferCall::State::reset() {
+  registry = nullptr;
+  view = {};
+  request.reset();
+  model.reset();
+  scratch.reset();
+  deadline = kNever;
+  is_typed = false;
+  if (!status.ok()) status = Status();
+  on_complete = nullptr;
+  context = nullptr;
+  stage.store(kIdle, std::memory_order_relaxed);
+  is_cancelled.store(false, std::memory_order_relaxed);
+}
+
+void InferCall::GiveBack::operator()(State* state) const noexcept {
+  const uint32_t stage = state->stage.load(std::memory_order_acquire);  // pairs with call_back()
+  if (stage == State::kUnderWay) {
+    state->request->cancel();
+    state->request->wait();
+  } else if (stage == State::kCalledBack && state->called_back_on != std::this_thread::get_id()) {
+    state->request->wait();  // until on_complete has returned
+  }
+  state->reset();
+  State::pool().give(state->pool_index);
+}
+
+InferCall::InferCall(const Registry& registry) {
+  const auto [state, index] = State::pool().take();
+  state->pool_index = index;
+  state->registry = &registry;
+  state_.reset(state);
+}
+
+InferCall::~InferCall() = default;
+
+Status InferCall::decode(std::span<const std::byte> request) {
+  State& state = *state_;
+  try {
+    state.status = state.decode(request);
+  } catch (const std::bad_alloc&) {
+    state.status = {ErrorCode::kOverloaded, "no memory to unpack a request of " +
+                                                std::to_string(request.size()) + " bytes"};
+  } catch (const Error& error) {
+    state.status = error.status();
+  }
+  return state.status;
+}
+
+void InferCall::set_deadline(TimePoint deadline) { state_->deadline = deadline; }
+
+Status InferCall::infer() {
+  State& state = *state_;
+  if (Status begun = state.begin(); !begun.ok()) return state.status = begun;
+  state.complete(state.model->infer(state.request));
+  state.stage.store(State::kSpent, std::memory_order_relaxed);
+  return state.status;
+}
+
+Status InferCall::submit(void (*on_complete)(void* context) noexcept, void* context) {
+  State& state = *state_;
+  if (Status begun = state.begin(); !begun.ok()) return state.status = begun;
+  state.on_complete = on_complete;
+  state.context = context;
+  state.request->context = &state;
+  state.request->on_complete = [](void* own, Request& request) noexcept {
+    static_cast<State*>(own)->call_back(request.status);
+  };
+  // From here on the call may complete, and then be destroyed, at any time.
+  const RequestRef request = state.request;
+  const std::shared_ptr<ModelVersion> model = state.model;
+  if (Status accepted = model->submit(request); !accepted.ok()) {
+    state.stage.store(State::kSpent, std::memory_order_relaxed);
+    return state.status = accepted;
+  }
+  // A cancel() that came before the request was queued. Should the state be
+  // another call's by now, then this request is done, and cancelling it nothing.
+  if (state.is_cancelled.load(std::memory_order_seq_cst)) request->cancel();
+  return {};
+}
+
+const Status& InferCall::status() const { return state_->status; }
+
+void InferCall::cancel() {
+  State& state = *state_;
+  state.is_cancelled.store(true, std::memory_order_seq_cst);
+  if (state.stage.load(std::memory_order_seq_cst) == State::kUnderWay) state.request->cancel();
+}
+
+std::size_t InferCall::response_size() { return state_->response_size; }
+
+void InferCall::encode(std::byte* response) { state_->response.encode(response); }
+
+std::string_view InferCall::id() const { return state_->view.id; }
+
+std::string_view InferCall::model_name() const { return state_->view.model_name; }
+
+}  // namespace pyruntime

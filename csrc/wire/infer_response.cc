@@ -1,0 +1,192 @@
+#include "wire/infer_response.h"
+
+#include <algorithm>
+
+#include "wire/protobuf_writer.h"
+#include "wire/typed_contents.h"
+
+namespace pyruntime {
+namespace {
+
+// Numbers of the fields, from proto/inference.proto.
+constexpr uint32_t kModelName = 1;
+constexpr uint32_t kModelVersion = 2;
+constexpr uint32_t kId = 3;
+constexpr uint32_t kOutputs = 5;
+constexpr uint32_t kRawOutputContents = 6;
+constexpr uint32_t kTensorName = 1;
+constexpr uint32_t kTensorDatatype = 2;
+constexpr uint32_t kTensorShape = 3;
+constexpr uint32_t kTensorContents = 5;
+
+// proto3 leaves out what is empty.
+std::size_t optional_field_size(uint32_t field, std::size_t size) {
+  return size == 0 ? 0 : bytes_field_size(field, size);
+}
+
+void write_optional(ProtobufWriter& writer, uint32_t field, std::string_view value) {
+  if (!value.empty()) writer.bytes_field(field, value);
+}
+
+template <typename T>
+std::span<const T> elements_of(const Tensor& tensor) {
+  return {tensor.data_as<T>(), tensor.size_bytes() / sizeof(T)};
+}
+
+// A varint holds integers sign-extended to 64 bits.
+template <typename T>
+uint64_t widened(T value) {
+  return static_cast<uint64_t>(static_cast<int64_t>(value));
+}
+
+// Calls visit(span of the element type) for a tensor of integers.
+template <typename Visit>
+void visit_integers(const Tensor& tensor, Visit visit) {
+  switch (tensor.type) {
+    case DataType::kInt8:
+      return visit(elements_of<int8_t>(tensor));
+    case DataType::kInt16:
+      return visit(elements_of<int16_t>(tensor));
+    case DataType::kInt32:
+      return visit(elements_of<int32_t>(tensor));
+    case DataType::kInt64:
+      return visit(elements_of<int64_t>(tensor));
+    case DataType::kUint8:
+      return visit(elements_of<uint8_t>(tensor));
+    case DataType::kUint16:
+      return visit(elements_of<uint16_t>(tensor));
+    case DataType::kUint32:
+      return visit(elements_of<uint32_t>(tensor));
+    case DataType::kUint64:
+      return visit(elements_of<uint64_t>(tensor));
+    default:
+      return;
+  }
+}
+
+bool is_integer(DataType type) { return type >= DataType::kUint8 && type <= DataType::kInt64; }
+
+std::size_t raw_size(const Tensor& tensor) {
+  if (tensor.type != DataType::kString) return tensor.size_bytes();
+  std::size_t size = 0;
+  for (const StringRef& string : elements_of<StringRef>(tensor)) {
+    size += sizeof(uint32_t) + string.size_bytes;
+  }
+  return size;
+}
+
+// Of the packed elements; of strings, with their tags and lengths.
+std::size_t typed_size(const Tensor& tensor) {
+  if (tensor.type == DataType::kString) {
+    std::size_t size = 0;
+    for (const StringRef& string : elements_of<StringRef>(tensor)) {
+      size += bytes_field_size(contents_field_of(tensor.type), string.size_bytes);
+    }
+    return size;
+  }
+  if (!is_integer(tensor.type)) return tensor.size_bytes();  // bools and floats
+  std::size_t size = 0;
+  visit_integers(tensor, [&](auto elements) {
+    for (const auto element : elements) size += varint_size(widened(element));
+  });
+  return size;
+}
+
+void write_raw(ProtobufWriter& writer, const Tensor& tensor) {
+  if (tensor.type != DataType::kString) return writer.raw(tensor.data, tensor.size_bytes());
+  for (const StringRef& string : elements_of<StringRef>(tensor)) {
+    const auto size = static_cast<uint32_t>(string.size_bytes);
+    writer.raw(&size, sizeof(size));
+    writer.raw(string.data, string.size_bytes);
+  }
+}
+
+void write_typed(ProtobufWriter& writer, const Tensor& tensor, std::size_t size) {
+  const uint32_t field = contents_field_of(tensor.type);
+  if (tensor.type == DataType::kString) {
+    for (const StringRef& string : elements_of<StringRef>(tensor)) {
+      writer.bytes_field(field, string.view());
+    }
+    return;
+  }
+  writer.open(field, size);
+  if (is_integer(tensor.type)) {
+    visit_integers(tensor, [&](auto elements) {
+      for (const auto element : elements) writer.varint(widened(element));
+    });
+  } else if (tensor.type == DataType::kBool) {
+    for (const uint8_t element : elements_of<uint8_t>(tensor)) writer.varint(element != 0 ? 1 : 0);
+  } else {
+    writer.raw(tensor.data, tensor.size_bytes());
+  }
+}
+
+}  // namespace
+
+InferResponse::Lengths InferResponse::measure_output(const TensorSpec& spec,
+                                                     const Tensor& tensor) const {
+  Lengths lengths;
+  for (const int64_t dim : tensor.shape.dims()) lengths.dims += varint_size(widened(dim));
+  lengths.elements = is_typed_ ? typed_size(tensor) : raw_size(tensor);
+  if (is_typed_ && lengths.elements != 0) {
+    lengths.contents = tensor.type == DataType::kString
+                           ? lengths.elements
+                           : bytes_field_size(contents_field_of(tensor.type), lengths.elements);
+  }
+  lengths.message = optional_field_size(kTensorName, spec.name.size()) +
+                    bytes_field_size(kTensorDatatype, data_type_protocol_name(tensor.type).size()) +
+                    optional_field_size(kTensorShape, lengths.dims) +
+                    optional_field_size(kTensorContents, lengths.contents);
+  return lengths;
+}
+
+std::size_t InferResponse::measure(const Parts& parts) {
+  parts_ = parts;
+  is_typed_ = parts.is_typed &&
+              std::none_of(parts.tensors.begin(), parts.tensors.end(), [](const Tensor& tensor) {
+                return tensor.data != nullptr && is_raw_only(tensor.type);
+              });
+  lengths_.resize(parts.tensors.size());
+  std::size_t size = optional_field_size(kModelName, parts.model_name.size()) +
+                     optional_field_size(kModelVersion, parts.model_version.size()) +
+                     optional_field_size(kId, parts.id.size());
+  for (std::size_t i = 0; i < parts.tensors.size(); ++i) {
+    if (parts.tensors[i].data == nullptr) continue;
+    lengths_[i] = measure_output(parts.specs[i], parts.tensors[i]);
+    size += bytes_field_size(kOutputs, lengths_[i].message);
+    if (!is_typed_) size += bytes_field_size(kRawOutputContents, lengths_[i].elements);
+  }
+  return size;
+}
+
+void InferResponse::encode(std::byte* to) const {
+  ProtobufWriter writer(to);
+  write_optional(writer, kModelName, parts_.model_name);
+  write_optional(writer, kModelVersion, parts_.model_version);
+  write_optional(writer, kId, parts_.id);
+  for (std::size_t i = 0; i < parts_.tensors.size(); ++i) {
+    const Tensor& tensor = parts_.tensors[i];
+    if (tensor.data == nullptr) continue;
+    const Lengths& lengths = lengths_[i];
+    writer.open(kOutputs, lengths.message);
+    write_optional(writer, kTensorName, parts_.specs[i].name);
+    writer.bytes_field(kTensorDatatype, data_type_protocol_name(tensor.type));
+    if (lengths.dims != 0) {
+      writer.open(kTensorShape, lengths.dims);
+      for (const int64_t dim : tensor.shape.dims()) writer.varint(widened(dim));
+    }
+    if (lengths.contents != 0) {
+      writer.open(kTensorContents, lengths.contents);
+      write_typed(writer, tensor, lengths.elements);
+    }
+  }
+  if (is_typed_) return;
+  for (std::size_t i = 0; i < parts_.tensors.size(); ++i) {
+    const Tensor& tensor = parts_.tensors[i];
+    if (tensor.data == nullptr) continue;
+    writer.open(kRawOutputContents, lengths_[i].elements);
+    write_raw(writer, tensor);
+  }
+}
+
+}  // namespace pyruntime

@@ -1,0 +1,95 @@
+#include "wire/request_options.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <span>
+#include <string>
+
+#include "serving/router.h"
+#include "wire/text.h"
+
+namespace pyruntime {
+namespace {
+
+constexpr std::array<std::string_view, 3> kSequenceParameters{"sequence_id", "sequence_start",
+                                                              "sequence_end"};
+constexpr std::array<std::string_view, 4> kTensorParameters{
+    "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset", "classification"};
+
+Status refuse(std::span<const std::string_view> names, const InferParameterView& parameter) {
+  if (std::find(names.begin(), names.end(), parameter.name) == names.end()) return {};
+  if (!parameter.is_set()) return {};
+  return {ErrorCode::kUnimplemented,
+          "parameter '" + std::string(parameter.name) + "' is not implemented"};
+}
+
+Status unsigned_parameter(const InferParameterView& parameter, uint64_t* value) {
+  if (parameter.is_unsigned(value)) return {};
+  return {ErrorCode::kInvalidInput, "parameter '" + std::string(parameter.name) +
+                                        "': expected an integer that is not negative, got " +
+                                        (parameter.kind == InferParameterView::Kind::kInt64
+                                             ? std::to_string(static_cast<int64_t>(*value))
+                                             : std::string("a value of another type"))};
+}
+
+Priority priority_of(uint64_t level) {
+  if (level == 1) return Priority::kHigh;
+  return level >= 3 ? Priority::kLow : Priority::kNormal;
+}
+
+TimePoint deadline_after(uint64_t timeout_us) {
+  if (timeout_us == 0) return kNever;
+  const TimePoint now = SteadyClock::instance().now();
+  const auto left = std::chrono::duration_cast<std::chrono::microseconds>(kNever - now);
+  if (timeout_us >= static_cast<uint64_t>(left.count())) return kNever;
+  return now + std::chrono::microseconds(timeout_us);
+}
+
+}  // namespace
+
+Status parse_model_version(std::string_view text, int64_t* version) {
+  *version = kLatest;
+  if (text.empty()) return {};
+  const char* const end = text.data() + text.size();
+  const auto [position, error] = std::from_chars(text.data(), end, *version);
+  if (error == std::errc() && position == end && *version >= 1) return {};
+  return {
+      ErrorCode::kInvalidInput,
+      "model_version: expected a number from 1 on, or nothing for the latest, got " + quoted(text)};
+}
+
+Status read_parameters(const InferRequestView& view, Request& request) {
+  Occurrences entries(view.message, RequestField::kParameters);
+  InferParameterView parameter;
+  for (ByteSpan entry; entries.next(&entry);) {
+    if (Status parsed = parameter.parse(entry); !parsed.ok()) return parsed;
+    uint64_t value = 0;
+    if (parameter.name == "priority") {
+      if (Status read = unsigned_parameter(parameter, &value); !read.ok()) return read;
+      request.priority = priority_of(value);
+    } else if (parameter.name == "timeout") {
+      if (Status read = unsigned_parameter(parameter, &value); !read.ok()) return read;
+      request.deadline = deadline_after(value);
+    } else {
+      Status refused = refuse(kSequenceParameters, parameter);
+      if (!refused.ok()) return refused;
+    }
+  }
+  return {};
+}
+
+Status check_tensor_parameters(ByteSpan tensor, uint32_t field, std::string_view kind,
+                               std::string_view name) {
+  Occurrences entries(tensor, field);
+  InferParameterView parameter;
+  for (ByteSpan entry; entries.next(&entry);) {
+    if (Status status = parameter.parse(entry); !status.ok()) return status;
+    Status status = refuse(kTensorParameters, parameter);
+    if (status.ok()) continue;
+    return {status.code(), std::string(kind) + " " + quoted(name) + ": " + status.message()};
+  }
+  return {};
+}
+
+}  // namespace pyruntime

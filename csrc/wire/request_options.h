@@ -1,0 +1,26 @@
+// What a ModelInferRequest says besides its tensors: version and parameters.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "schedule/request.h"
+#include "wire/infer_request.h"
+
+namespace pyruntime {
+
+// Nothing is kLatest; anything but a number from 1 on is InvalidInput.
+Status parse_model_version(std::string_view text, int64_t* version);
+
+// Sets priority and deadline of `request`. Unimplemented for parameters of
+// sequences that say anything.
+Status read_parameters(const InferRequestView& view, Request& request);
+
+// Unimplemented for parameters of shared memory and classification that say
+// anything. kind: "input" or "output"; field: of the tensor's parameters.
+Status check_tensor_parameters(ByteSpan tensor, uint32_t field, std::string_view kind,
+                               std::string_view name);
+
+}  // namespace pyruntime
