@@ -80,6 +80,7 @@ class Request {
   friend class Scheduler;
   friend class Batcher;
   friend class BatchSlot;
+  friend struct RequestTestPeer;
 
   // kBuilding -> kQueued -> kRunning -> kDone; whoever moves it out of kQueued
   // completes it. kDone is stored last: the waiter may then go.

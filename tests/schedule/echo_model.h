@@ -1,0 +1,77 @@
+// A model of the echo engine and requests to it, for tests of what is above.
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "serving/model.h"
+
+namespace pyruntime {
+
+struct EchoSettings {
+  std::vector<int64_t> dims = {-1, 4};  // of its one int64 input, "input"
+  BatchingOptions batching;
+  std::vector<InstanceGroup> instances = {InstanceGroup{}};
+  std::vector<std::pair<std::string, std::string>> config;
+};
+
+inline std::shared_ptr<ModelVersion> load_echo(const EchoSettings& settings = {},
+                                               int64_t version = 1) {
+  ModelOptions options;
+  options.session.engine = "echo";
+  options.session.config = settings.config;
+  TensorSpec input;
+  input.name = "input";
+  input.type = DataType::kInt64;
+  input.dims = settings.dims;
+  input.symbols.resize(settings.dims.size());
+  options.session.echo_inputs = {input};
+  options.batching = settings.batching;
+  options.instances = settings.instances;
+  options.pool_capacity_bytes = std::size_t{64} << 20;
+  return ModelVersion::load("echo", version, {}, options);
+}
+
+// int64 values with their shape; must outlive the request that views them.
+struct Numbers {
+  Numbers(std::vector<int64_t> of, Shape shaped) : values(std::move(of)), shape(shaped) {}
+  Tensor view() {
+    Tensor tensor;
+    tensor.type = DataType::kInt64;
+    tensor.shape = shape;
+    tensor.data = reinterpret_cast<std::byte*>(values.data());
+    return tensor;
+  }
+  std::vector<int64_t> values;
+  Shape shape;
+};
+
+// `rows` rows of 4 numbers, counting from `first`.
+inline Numbers rows_of_four(int64_t rows, int64_t first) {
+  std::vector<int64_t> values(static_cast<std::size_t>(rows) * 4);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = first + static_cast<int64_t>(i);
+  return {std::move(values), Shape{rows, 4}};
+}
+
+inline RequestRef ask(ModelVersion& model, Numbers& numbers) {
+  RequestRef request = model.new_request();
+  request->inputs[0] = numbers.view();
+  return request;
+}
+
+inline std::vector<int64_t> answer(const Request& request) {
+  const Tensor& output = request.outputs[0];
+  const auto count = static_cast<std::size_t>(output.shape.element_count().value_or(0));
+  const auto* first = output.data_as<int64_t>();
+  return {first, first + count};
+}
+
+inline void require_conserved(const SchedulerStatsSnapshot& stats) {
+  CHECK(stats.accepted == stats.completed + stats.failed + stats.cancelled);
+}
+
+}  // namespace pyruntime

@@ -1,0 +1,334 @@
+#include "schedule/scheduler.h"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "memory/device_simulated.h"
+#include "schedule/echo_model.h"
+
+namespace pyruntime {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+const Device kSimulated{DeviceKind::kSimulated, 0};
+
+struct Count {
+  std::atomic<int> calls{0};
+  static void add(void* context, Request&) noexcept {
+    static_cast<Count*>(context)->calls.fetch_add(1, std::memory_order_relaxed);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a blocking call returns its own rows") {
+  const auto model = load_echo();
+  Numbers numbers = rows_of_four(3, 10);
+  const RequestRef request = ask(*model, numbers);
+  CHECK(model->infer(request).ok());
+  CHECK(answer(*request) == numbers.values);
+  CHECK(request->outputs[0].shape == numbers.shape);
+  CHECK(request->timing.batch_rows == 3);
+}
+
+TEST_CASE("an asynchronous request completes once, by its callback") {
+  const auto model = load_echo();
+  Numbers numbers = rows_of_four(1, 7);
+  const RequestRef request = ask(*model, numbers);
+  Count count;
+  request->on_complete = Count::add;
+  request->context = &count;
+  CHECK(model->submit(request).ok());
+  request->wait();
+  model->close();
+  CHECK(count.calls == 1);
+  CHECK(answer(*request) == numbers.values);
+}
+
+TEST_CASE("an asynchronous caller never runs a batch itself") {
+  const auto model = load_echo();
+  Numbers numbers = rows_of_four(1, 7);
+  std::atomic<std::thread::id> ran_on{};
+  const RequestRef request = ask(*model, numbers);
+  request->on_complete = [](void* context, Request&) noexcept {
+    static_cast<std::atomic<std::thread::id>*>(context)->store(std::this_thread::get_id());
+  };
+  request->context = &ran_on;
+  CHECK(model->submit(request).ok());
+  request->wait();
+  CHECK(ran_on.load() != std::this_thread::get_id());
+}
+
+TEST_CASE("a blocking caller alone runs its batch itself") {
+  const auto model = load_echo();
+  Numbers numbers = rows_of_four(1, 7);
+  std::atomic<std::thread::id> ran_on{};
+  const RequestRef request = ask(*model, numbers);
+  request->on_complete = [](void* context, Request&) noexcept {
+    static_cast<std::atomic<std::thread::id>*>(context)->store(std::this_thread::get_id());
+  };
+  request->context = &ran_on;
+  CHECK(model->infer(request).ok());
+  CHECK(ran_on.load() == std::this_thread::get_id());
+}
+
+TEST_CASE("requests that arrive while a batch runs form the next one") {
+  EchoSettings settings;
+  settings.config = {{"echo.delay_us", "20000"}};
+  const auto model = load_echo(settings);
+  std::vector<Numbers> numbers;
+  for (int i = 0; i < 9; ++i) numbers.push_back(rows_of_four(1, i * 100));
+  std::vector<RequestRef> requests;
+  for (Numbers& one : numbers) {
+    requests.push_back(ask(*model, one));
+    CHECK(model->submit(requests.back()).ok());
+  }
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    requests[i]->wait();
+    CHECK(answer(*requests[i]) == numbers[i].values);
+  }
+  CHECK(model->stats().batches < requests.size());
+}
+
+TEST_CASE("a batch waits for company up to max_delay") {
+  EchoSettings settings;
+  settings.batching.max_rows = 3;
+  settings.batching.max_delay = std::chrono::seconds(20);
+  const auto model = load_echo(settings);
+  std::vector<Numbers> numbers;
+  for (int i = 0; i < 3; ++i) numbers.push_back(rows_of_four(1, i));
+  std::vector<RequestRef> requests;
+  for (Numbers& one : numbers) {
+    requests.push_back(ask(*model, one));
+    CHECK(model->submit(requests.back()).ok());
+    std::this_thread::sleep_for(milliseconds(2));
+  }
+  for (const RequestRef& request : requests) {
+    request->wait();
+    CHECK(request->timing.batch_rows == 3);
+  }
+}
+
+TEST_CASE("only the bad member of a batch fails") {
+  EchoSettings settings;
+  settings.config = {{"echo.delay_us", "5000"}, {"echo.fail_value", "666"}};
+  for (const Device device : {Device{}, kSimulated}) {
+    settings.instances = {{device, 1}};
+    const auto model = load_echo(settings);
+    std::vector<Numbers> numbers;
+    for (int i = 0; i < 8; ++i) numbers.push_back(rows_of_four(1, i == 4 ? 666 : i));
+    std::vector<RequestRef> requests;
+    for (Numbers& one : numbers) {
+      requests.push_back(ask(*model, one));
+      CHECK(model->submit(requests.back()).ok());
+    }
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      requests[i]->wait();
+      if (i == 4) {
+        CHECK(requests[i]->status.code() == ErrorCode::kEngineError);
+      } else {
+        REQUIRE(requests[i]->status.ok());
+        CHECK(answer(*requests[i]) == numbers[i].values);
+      }
+    }
+    model->close();
+    CHECK(model->stats().failed == 1);
+    require_conserved(model->stats());
+  }
+}
+
+TEST_CASE("cancelling the first of a batch leaves the others their answers") {
+  EchoSettings settings;
+  settings.config = {{"echo.delay_us", "20000"}};
+  const auto model = load_echo(settings);
+  std::vector<Numbers> numbers;
+  for (int i = 0; i < 4; ++i) numbers.push_back(rows_of_four(1, i * 10));
+  std::vector<RequestRef> requests;
+  for (Numbers& one : numbers) {
+    requests.push_back(ask(*model, one));
+    CHECK(model->submit(requests.back()).ok());
+    if (requests.size() == 1) std::this_thread::sleep_for(milliseconds(5));  // it runs
+  }
+  CHECK(requests[1]->cancel());
+  for (const std::size_t i : {0, 2, 3}) {
+    requests[i]->wait();
+    CHECK(answer(*requests[i]) == numbers[i].values);
+  }
+  CHECK(model->stats().cancelled == 1);
+}
+
+TEST_CASE("a blocking call ends at its deadline though an instance is busy") {
+  EchoSettings settings;
+  settings.config = {{"echo.delay_us", "300000"}};
+  const auto model = load_echo(settings);
+  Numbers slow = rows_of_four(1, 1);
+  const RequestRef first = ask(*model, slow);
+  CHECK(model->submit(first).ok());
+  std::this_thread::sleep_for(milliseconds(20));
+  Numbers numbers = rows_of_four(1, 2);
+  const RequestRef request = ask(*model, numbers);
+  request->deadline = SteadyClock::instance().now() + milliseconds(10);
+  CHECK(model->infer(request).code() == ErrorCode::kDeadlineExceeded);
+  CHECK_FALSE(first->is_done());
+  first->wait();
+}
+
+TEST_CASE("a full queue answers Overloaded at once") {
+  EchoSettings settings;
+  settings.config = {{"echo.delay_us", "50000"}};
+  settings.batching.queue_capacity = 2;
+  settings.batching.max_rows = 1;
+  const auto model = load_echo(settings);
+  Numbers numbers = rows_of_four(1, 2);
+  std::vector<RequestRef> accepted;
+  int refused = 0;
+  for (int i = 0; i < 8; ++i) {
+    RequestRef request = ask(*model, numbers);
+    const Status status = model->submit(request);
+    if (status.ok()) {
+      accepted.push_back(std::move(request));
+    } else {
+      CHECK(status.code() == ErrorCode::kOverloaded);
+      CHECK(status.message().find("queue_capacity") != std::string::npos);
+      ++refused;
+    }
+  }
+  CHECK(refused >= 5);
+  for (const RequestRef& request : accepted) {
+    request->wait();
+    CHECK(request->status.ok());
+  }
+  CHECK(model->stats().rejected == static_cast<uint64_t>(refused));
+}
+
+TEST_CASE("close answers what was accepted and refuses what comes after") {
+  EchoSettings settings;
+  settings.config = {{"echo.delay_us", "1000"}};
+  const auto model = load_echo(settings);
+  Numbers numbers = rows_of_four(1, 2);
+  std::vector<RequestRef> requests;
+  for (int i = 0; i < 100; ++i) {
+    requests.push_back(ask(*model, numbers));
+    CHECK(model->submit(requests.back()).ok());
+  }
+  model->close();
+  for (const RequestRef& request : requests) {
+    CHECK(request->is_done());
+    CHECK(request->status.ok());
+  }
+  CHECK(model->infer(ask(*model, numbers)).code() == ErrorCode::kUnavailable);
+}
+
+TEST_CASE("a simulated device has two batches in flight and loses none") {
+  EchoSettings settings;
+  settings.instances = {{kSimulated, 1}};
+  settings.batching.max_rows = 4;
+  set_simulated_faults(0, {.delay = microseconds(200), .delay_jitter = microseconds(200)});
+  const auto model = load_echo(settings);
+  std::vector<Numbers> numbers;
+  for (int i = 0; i < 200; ++i) numbers.push_back(rows_of_four(1, i * 4));
+  std::vector<RequestRef> requests;
+  for (Numbers& one : numbers) {
+    requests.push_back(ask(*model, one));
+    CHECK(model->submit(requests.back()).ok());
+  }
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    requests[i]->wait();
+    REQUIRE(requests[i]->status.ok());
+    CHECK(answer(*requests[i]) == numbers[i].values);
+  }
+  set_simulated_faults(0, {});
+  CHECK(simulated_misuse_count(0) == 0);
+}
+
+// Threads that block, threads that submit, random shapes, cancellations and
+// deadlines: every answer is the caller's own, and every request is accounted for.
+TEST_CASE("nothing is lost or mixed up under load") {
+  constexpr int kThreads = 6;
+  constexpr int kRounds = 400;
+  for (const Device device : {Device{}, kSimulated}) {
+    EchoSettings settings;
+    settings.dims = {-1, -1};
+    settings.batching.max_rows = 8;
+    settings.batching.queue_capacity = 64;
+    settings.instances = {{device, 2}};
+    const auto model = load_echo(settings);
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&, t] {
+        std::minstd_rand random(static_cast<unsigned>(t) + 1);
+        for (int round = 0; round < kRounds; ++round) {
+          const int64_t rows = 1 + static_cast<int64_t>(random() % 3);
+          const int64_t columns = 1 + static_cast<int64_t>(random() % 4);
+          std::vector<int64_t> values(static_cast<std::size_t>(rows * columns));
+          for (int64_t& value : values) value = static_cast<int64_t>(random());
+          Numbers numbers(values, Shape{rows, columns});
+          const RequestRef request = ask(*model, numbers);
+          request->priority = static_cast<Priority>(random() % 3);
+          if (random() % 8 == 0) {
+            request->deadline = SteadyClock::instance().now() + microseconds(random() % 100);
+          }
+          Status status;
+          if (t % 2 == 0) {
+            status = model->infer(request);
+          } else {
+            status = model->submit(request);
+            if (status.ok()) {
+              if (random() % 8 == 0) request->cancel();
+              request->wait();
+              status = request->status;
+            }
+          }
+          const bool is_expected = status.ok() || status.code() == ErrorCode::kOverloaded ||
+                                   status.code() == ErrorCode::kCancelled ||
+                                   status.code() == ErrorCode::kDeadlineExceeded;
+          if (!is_expected) ++wrong;
+          if (status.ok() && (answer(*request) != values ||
+                              request->outputs[0].shape != numbers.shape)) {
+            ++wrong;
+          }
+        }
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    model->close();
+    CHECK(wrong == 0);
+    const SchedulerStatsSnapshot stats = model->stats();
+    require_conserved(stats);
+    CHECK(stats.accepted + stats.rejected == kThreads * kRounds);
+  }
+}
+
+TEST_CASE("a queue of one loses no request") {
+  EchoSettings settings;
+  settings.batching.queue_capacity = 1;
+  const auto model = load_echo(settings);
+  std::vector<std::thread> threads;
+  std::atomic<int> done{0};
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 500; ++i) {
+        Numbers numbers = rows_of_four(1, t * 1000 + i);
+        const RequestRef request = ask(*model, numbers);
+        Status status;
+        do {
+          status = t % 2 == 0 ? model->infer(request) : model->submit(request);
+          if (!status.ok()) std::this_thread::yield();
+        } while (status.code() == ErrorCode::kOverloaded);
+        request->wait();
+        if (answer(*request) == numbers.values) ++done;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(done == 2000);
+}
+
+}  // namespace pyruntime
