@@ -1,0 +1,131 @@
+"""A model's metadata, configuration and statistics as protocol messages.
+
+Statistics have the meanings that Triton gives them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pyruntime._core import data_type_protocol_name
+from pyruntime.frontends import protocol
+
+if TYPE_CHECKING:
+    from pyruntime.config import InstanceGroup
+    from pyruntime.runtime import LatencyStats, Model, TensorSpec
+
+_ModelMetadata = protocol.message_class("ModelMetadataResponse")
+_ModelConfig = protocol.message_class("ModelConfig")
+_ModelStatistics = protocol.message_class("ModelStatistics")
+_InstanceGroup = protocol.message_class("ModelInstanceGroup")
+_DataType = protocol.POOL.FindEnumTypeByName("inference.DataType")
+
+# Engine to the names that clients know it by: platform, backend.
+_PLATFORMS = {"onnx": ("onnxruntime_onnx", "onnxruntime")}
+
+
+def _platform(model: Model) -> tuple[str, str]:
+    engine = model.options.engine
+    return _PLATFORMS.get(engine, (engine, engine))
+
+
+def metadata(model: Model, versions: list[int]) -> Any:
+    """Build ModelMetadataResponse. versions: all that are served under this name."""
+    platform, _ = _platform(model)
+    message = _ModelMetadata(
+        name=model.name, versions=[str(version) for version in versions], platform=platform
+    )
+    for specs, tensors in ((model.inputs, message.inputs), (model.outputs, message.outputs)):
+        for spec in specs:
+            tensors.add(
+                name=spec.name,
+                datatype=data_type_protocol_name(spec.dtype),
+                shape=_dims(spec),
+            )
+    for key, value in model.metadata.items():
+        message.properties[key] = value
+    return message
+
+
+def config(model: Model) -> Any:
+    """Build ModelConfig."""
+    platform, backend = _platform(model)
+    batching = model.options.batching
+    message = _ModelConfig(
+        name=model.name,
+        platform=platform,
+        backend=backend,
+        max_batch_size=batching.max_rows if model.is_batchable else 0,
+        default_model_filename="model.onnx" if backend == "onnxruntime" else "",
+    )
+    message.version_policy.all.SetInParent()
+    # Where there is a batch dimension, `dims` are those behind it.
+    skip = 1 if model.is_batchable else 0
+    for specs, tensors in ((model.inputs, message.input), (model.outputs, message.output)):
+        for spec in specs:
+            tensors.add(name=spec.name, data_type=_data_type(spec), dims=_dims(spec)[skip:])
+    if model.is_batchable:
+        dynamic = message.dynamic_batching
+        dynamic.max_queue_delay_microseconds = batching.max_delay_us
+        dynamic.default_queue_policy.max_queue_size = batching.queue_capacity
+    for index, group in enumerate(model.options.instances):
+        message.instance_group.append(_instance_group(model.name, index, group))
+    return message
+
+
+def statistics(model: Model) -> Any:
+    """Build ModelStatistics."""
+    stats = model.stats()
+    message = _ModelStatistics(
+        name=model.name,
+        version=str(model.version),
+        last_inference=stats.last_completed_unix_ms,
+        inference_count=stats.rows,
+        execution_count=stats.batches,
+    )
+    inference = message.inference_stats
+    for target, latency in (
+        (inference.success, stats.total),
+        (inference.fail, stats.failed_total),
+        (inference.queue, stats.queue),
+        (inference.compute_input, stats.gather),
+        (inference.compute_infer, stats.run),
+        (inference.compute_output, stats.scatter),
+    ):
+        _set_duration(target, latency)
+    for size in stats.by_batch_rows:
+        batch = message.batch_stats.add(batch_size=size.rows)
+        for target, ns in (
+            (batch.compute_input, size.gather_ns),
+            (batch.compute_infer, size.run_ns),
+            (batch.compute_output, size.scatter_ns),
+        ):
+            target.count = size.count
+            target.ns = ns
+    return message
+
+
+def _dims(spec: TensorSpec) -> list[int]:
+    """Dimensions, -1 where any will do; empty for a scalar and for any rank."""
+    return [size if isinstance(size, int) else -1 for size in spec.shape or ()]
+
+
+def _data_type(spec: TensorSpec) -> int:
+    name = data_type_protocol_name(spec.dtype)
+    name = "STRING" if name == "BYTES" else name
+    number: int = _DataType.values_by_name[f"TYPE_{name}"].number
+    return number
+
+
+def _instance_group(model: str, index: int, group: InstanceGroup) -> Any:
+    kind, _, device = group.device.partition(":")
+    message = _InstanceGroup(name=f"{model}_{index}", count=group.count)
+    message.kind = _InstanceGroup.KIND_GPU if kind == "cuda" else _InstanceGroup.KIND_CPU
+    if kind == "cuda":
+        message.gpus.append(int(device or 0))
+    return message
+
+
+def _set_duration(target: Any, latency: LatencyStats) -> None:
+    target.count = latency.count
+    target.ns = latency.sum_ns
