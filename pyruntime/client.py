@@ -1,0 +1,236 @@
+"""A client of the Open Inference Protocol, version 2, over gRPC.
+
+For the command line and for tests: it takes and gives NumPy arrays, and keeps to this package's
+own protocol messages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import numpy as np
+
+from pyruntime.errors import EngineError, InvalidInput, PyRuntimeError, Unavailable
+from pyruntime.frontends import protocol
+from pyruntime.frontends.grpc_status import STATUS_OF
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+Array = np.ndarray[Any, Any]
+
+# Datatypes of the protocol that NumPy knows. BF16 has no dtype there and comes as FP32.
+DTYPES = {
+    "BOOL": np.dtype(np.bool_),
+    "UINT8": np.dtype("<u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("<i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    "BYTES": np.dtype(object),
+}
+_DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
+
+# Datatype to the field of InferTensorContents that carries it.
+_TYPED_FIELDS = {
+    "BOOL": "bool_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    "BYTES": "bytes_contents",
+}
+
+_MAX_MESSAGE_BYTES = (1 << 31) - 1
+_ERROR_OF = {status: error for error, status in STATUS_OF.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """PEM files of a client; without `ca` the system's certificates vouch for the server."""
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model answered. datatypes: the protocol's, by output."""
+
+    model: str
+    version: str
+    outputs: dict[str, Array]
+    datatypes: dict[str, str]
+
+
+class Client:
+    """Calls one server. Raises the errors of pyruntime.errors.
+
+    address: `HOST:PORT` or `unix:PATH`.
+    Threads: all calls from any.
+    """
+
+    def __init__(self, address: str, *, tls: ClientTls | None = None) -> None:
+        options = (
+            ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+        )
+        if tls is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            self._channel = grpc.secure_channel(address, _credentials(tls), options)
+        self._address = address
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the connection."""
+        self._channel.close()
+
+    def metadata(self, model: str, version: str = "", *, timeout_s: float | None = None) -> Any:
+        """Fetch ModelMetadataResponse."""
+        return self._call(
+            "ModelMetadata",
+            timeout_s,
+            protocol.message_class("ModelMetadataRequest")(name=model, version=version),
+        )
+
+    def infer(
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        *,
+        version: str = "",
+        outputs: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Run one request and wait for it. outputs: those wanted; none: all."""
+        request = infer_request(model, inputs, version=version, outputs=outputs)
+        response = self._call("ModelInfer", timeout_s, request)
+        return Answer(
+            model=response.model_name,
+            version=response.model_version,
+            outputs=_output_arrays(response),
+            datatypes={output.name: output.datatype for output in response.outputs},
+        )
+
+    def _call(self, name: str, timeout_s: float | None, request: Any) -> Any:
+        call = self._channel.unary_unary(
+            protocol.path(name),
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=protocol.response_class(name).FromString,
+        )
+        try:
+            return call(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise self._error(name, error) from None
+
+    def _error(self, name: str, error: grpc.RpcError) -> PyRuntimeError:
+        status, details = error.code(), error.details() or ""
+        cls = _ERROR_OF.get(status, EngineError)
+        if cls is Unavailable and "failed to connect" in details:
+            return Unavailable(f"{self._address}: {details.rpartition('; last error: ')[2]}")
+        return cls(f"{name}: {status.name}: {details}")
+
+
+def infer_request(
+    model: str, inputs: Mapping[str, Array], *, version: str = "", outputs: Sequence[str] = ()
+) -> Any:
+    """Build ModelInferRequest with raw contents."""
+    request = protocol.message_class("ModelInferRequest")(model_name=model, model_version=version)
+    for name, array in inputs.items():
+        datatype = datatype_of(array, name)
+        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+        request.raw_input_contents.append(_raw(array, datatype))
+    for name in outputs:
+        request.outputs.add(name=name)
+    return request
+
+
+def datatype_of(array: Array, name: str) -> str:
+    """Name of an array's datatype in the protocol. Raises InvalidInput."""
+    if array.dtype.kind in "SUO":
+        return "BYTES"
+    datatype = _DATATYPES.get(array.dtype.newbyteorder("<"))
+    if datatype is None:
+        raise InvalidInput(f"input {name!r}: the protocol has no datatype for {array.dtype}")
+    return datatype
+
+
+def _raw(array: Array, datatype: str) -> bytes:
+    if datatype != "BYTES":
+        return array.astype(DTYPES[datatype], copy=False).tobytes()
+    parts = bytearray()
+    for element in array.flat:
+        data = element if isinstance(element, bytes) else str(element).encode()
+        parts += len(data).to_bytes(4, "little") + data
+    return bytes(parts)
+
+
+def _output_arrays(response: Any) -> dict[str, Array]:
+    arrays = {}
+    raws = list(response.raw_output_contents)
+    for index, output in enumerate(response.outputs):
+        shape = tuple(output.shape)
+        if raws:
+            array = _from_raw(raws[index], output.datatype)
+        else:
+            values = getattr(output.contents, _TYPED_FIELDS[output.datatype])
+            array = _array(list(values), output.datatype)
+        arrays[output.name] = array.reshape(shape)
+    return arrays
+
+
+def _from_raw(raw: bytes, datatype: str) -> Array:
+    if datatype == "BF16":
+        return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4")
+    if datatype != "BYTES":
+        return np.frombuffer(raw, DTYPES[datatype])
+    elements, at = [], 0
+    while at < len(raw):
+        size = int.from_bytes(raw[at : at + 4], "little")
+        elements.append(raw[at + 4 : at + 4 + size])
+        at += 4 + size
+    return _array(elements, datatype)
+
+
+def _array(values: list[Any], datatype: str) -> Array:
+    array = np.empty(len(values), DTYPES[datatype])
+    array[:] = values
+    return array
+
+
+def _credentials(tls: ClientTls) -> grpc.ChannelCredentials:
+    def read(path: Path | None) -> bytes | None:
+        try:
+            return path.read_bytes() if path else None
+        except OSError as error:
+            raise InvalidInput(f"TLS file {path}: {error.strerror}") from None
+
+    return grpc.ssl_channel_credentials(read(tls.ca), read(tls.key), read(tls.certificate))
