@@ -1,0 +1,25 @@
+"""Tables for terminals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def table(
+    rows: Iterable[Sequence[str]], *, header: Sequence[str], right: Iterable[int] = ()
+) -> str:
+    """Align columns; the last one runs free. right: columns that are aligned to the right."""
+    lines = [tuple(header), *map(tuple, rows)]
+    to_right = set(right)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    out = []
+    for line in lines:
+        cells = [
+            cell.rjust(width) if column in to_right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        out.append("  ".join(cells).rstrip())
+    return "\n".join(out)
