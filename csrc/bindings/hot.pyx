@@ -1,0 +1,376 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: embedsignature=False
+"""The calls that are so hot that a general binding would show in their time."""
+
+cimport cython
+cimport numpy as cnp
+from cpython.bytes cimport PyBytes_AsStringAndSize, PyBytes_FromStringAndSize
+from cpython.dict cimport PyDict_Next
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject, PyTypeObject
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy
+from libcpp cimport bool as cpp_bool
+from libcpp.memory cimport shared_ptr, weak_ptr
+from libcpp.string cimport string
+from libcpp.utility cimport move
+from libcpp.vector cimport vector
+from native cimport *
+
+import numpy as np
+
+from pyruntime.errors import InvalidInput, Unavailable
+from pyruntime.tensors import DTYPES, as_array, bfloat16
+
+cdef extern from "Python.h":
+    PyObject* PyTuple_GET_ITEM(PyObject*, Py_ssize_t)
+    void PyErr_WriteUnraisable(object)
+
+cdef extern from "numpy/arrayobject.h":
+    ctypedef struct PyArray_Descr:
+        pass
+    PyTypeObject PyArray_Type
+    PyArray_Descr* PyArray_DescrFromType(int)
+    # Takes over a reference to the descr.
+    PyObject* PyArray_NewFromDescr(PyTypeObject*, PyArray_Descr*, int, cnp.npy_intp*,
+                                   cnp.npy_intp*, void*, int, PyObject*)
+
+cnp.import_array()
+
+__all__ = ["CompletionQueue", "Handle", "Pending"]
+
+
+@cython.final
+cdef class Plan:
+    """What every call needs of one version's signature."""
+
+    cdef weak_ptr[ModelVersion] model
+    cdef tuple input_names
+    cdef tuple output_names
+    cdef list input_dtypes
+    cdef vector[int] input_types
+    cdef dict input_indices
+    cdef Py_ssize_t input_count
+    cdef Py_ssize_t output_count
+
+    cdef Py_ssize_t index_of(self, object name, Py_ssize_t guess) except -2:
+        """Of the input `name`, -1 for an unknown one; a good guess makes it cheap."""
+        if guess < self.input_count and PyTuple_GET_ITEM(
+                <PyObject*>self.input_names, guess) == <PyObject*>name:
+            return guess
+        found = self.input_indices.get(name)
+        return -1 if found is None else <Py_ssize_t>found
+
+
+cdef Plan new_plan(const shared_ptr[ModelVersion]& model):
+    cdef const Signature* signature = &model.get().signature()
+    cdef Plan plan = Plan.__new__(Plan)
+    cdef size_t i
+    plan.model = weaken(model)
+    plan.input_names = tuple([intern(text(signature.inputs[i].name))
+                              for i in range(signature.inputs.size())])
+    plan.output_names = tuple([intern(text(signature.outputs[i].name))
+                               for i in range(signature.outputs.size())])
+    plan.input_indices = {name: index for index, name in enumerate(plan.input_names)}
+    plan.input_types.reserve(signature.inputs.size())
+    plan.input_dtypes = []
+    for i in range(signature.inputs.size()):
+        plan.input_types.push_back(type_of_spec(signature.inputs[i]))
+        plan.input_dtypes.append(DTYPES[type_of_spec(signature.inputs[i])])
+    plan.input_count = len(plan.input_names)
+    plan.output_count = len(plan.output_names)
+    return plan
+
+
+cdef str text(const string& utf8):
+    return PyUnicode_DecodeUTF8(utf8.data(), utf8.size(), "surrogateescape")
+
+
+include "arrays_in.pxi"
+include "arrays_out.pxi"
+
+
+cdef object set_inputs(Plan plan, ModelVersion* model, Request* request, object inputs):
+    """Describe `inputs` in `request`; returns what keeps their memory until completion."""
+    cdef PyObject* name = NULL
+    cdef PyObject* value = NULL
+    cdef Py_ssize_t position = 0, index, next_index = 0
+    cdef list holders = None
+    holder = None
+    if type(inputs) is not dict:
+        inputs = to_dict(inputs)
+    while PyDict_Next(inputs, &position, &name, &value):
+        index = plan.index_of(<object>name, next_index)
+        if index < 0:
+            refuse_input(plan, model, request, <object>name)
+        next_index = index + 1
+        one = set_tensor(plan, model, &request.inputs[index], index, <object>value)
+        # A list only from the second input on: it costs as much as the rest.
+        if holder is None:
+            holder = one
+        else:
+            if holders is None:
+                holders = [holder]
+            holders.append(one)
+    return holder if holders is None else holders
+
+
+cdef dict to_dict(object inputs):
+    try:
+        return dict(inputs)
+    except (TypeError, ValueError):
+        raise InvalidInput(
+            f"inputs: expected a mapping of names to arrays, got {type_name(inputs)}") from None
+
+
+cdef int refuse_input(Plan plan, ModelVersion* model, Request* request, object name) except -1:
+    cdef Tensor none
+    cdef Py_ssize_t size_bytes = 0
+    cdef const char* data
+    if not isinstance(name, str):
+        raise InvalidInput(f"inputs: expected names of type str, got {name!r}")
+    data = PyUnicode_AsUTF8AndSize(name, &size_bytes)
+    raise_if_failed(model.set_input(request[0], view_of(data, size_bytes), none))
+    raise InvalidInput(f"input '{name}': not known")  # the line above says more
+
+
+cdef int set_options(ModelVersion* model, Request* request, object outputs, object timeout_s,
+                     object priority) except -1:
+    cdef double seconds
+    cdef Py_ssize_t size_bytes = 0
+    cdef const char* data
+    if outputs is not None:
+        names = () if isinstance(outputs, (str, bytes)) else tuple(outputs)
+        if not names or not all([isinstance(name, str) for name in names]):
+            raise InvalidInput(f"outputs: expected a sequence of names, got {outputs!r}")
+        for name in names:
+            data = PyUnicode_AsUTF8AndSize(name, &size_bytes)
+            raise_if_failed(model.want_output(request[0], view_of(data, size_bytes)))
+    if timeout_s is not None:
+        try:
+            seconds = timeout_s
+        except TypeError:
+            seconds = float("nan")
+        if seconds != seconds:
+            raise InvalidInput(f"timeout_s: expected seconds or None, got {timeout_s!r}")
+        set_deadline(request[0], seconds)
+    if priority is not NORMAL and priority != NORMAL:
+        if priority == "high":
+            set_priority(request[0], 0)
+        elif priority == "low":
+            set_priority(request[0], 2)
+        else:
+            raise InvalidInput(
+                f"priority: expected 'high', 'normal' or 'low', got {priority!r}")
+    return 0
+
+
+cdef str NORMAL = intern("normal")
+
+
+cdef int raise_if_failed(const Status& status) except -1:
+    if status.ok():
+        return 0
+    set_python_error(status)
+    return -1
+
+
+cdef class Handle:
+    """Calls a model: one version of it, or the one that is latest at each call.
+
+    registry, model: capsules of _core.Registry and _core.ModelVersion; the model is not kept
+    from being freed. follows_latest: resolve the name at each call.
+    """
+
+    cdef readonly str name
+    cdef string name_utf8
+    cdef bint follows_latest
+    cdef int64_t first_version
+    cdef shared_ptr[Registry] registry
+    cdef Plan plan
+    cdef object __weakref__
+
+    def __init__(self, registry, model, *, bint follows_latest):
+        cdef shared_ptr[ModelVersion] version = from_capsule[ModelVersion](<PyObject*>model)
+        self.registry = from_capsule[Registry](<PyObject*>registry)
+        self.plan = new_plan(version)
+        self.name_utf8 = version.get().name()
+        self.name = text(self.name_utf8)
+        self.first_version = version.get().version()
+        self.follows_latest = follows_latest
+
+    cdef Plan resolve(self, shared_ptr[ModelVersion]* model):
+        """Find the version that answers now, and keep it alive in `model`."""
+        cdef Plan plan = self.plan
+        if plan is None:
+            raise Unavailable("model: its handle was never initialised")
+        if not self.follows_latest:
+            model[0] = plan.model.lock()
+            if model.get() == NULL:
+                raise Unavailable(f"model '{self.name}' version {self.first_version}: unloaded")
+            return plan
+        raise_if_failed(self.registry.get().find(
+            view_of(self.name_utf8.data(), self.name_utf8.size()), kLatest, model))
+        if not is_of(plan.model, model[0]):
+            plan = self.plan = new_plan(model[0])
+        return plan
+
+    def infer(self, inputs, *, outputs=None, timeout_s=None, priority="normal"):
+        """Run one request and wait for it, without the GIL.
+
+        inputs: by name; arrays [rows, ...] with dtypes as in `self.inputs`. NumPy arrays, DLPack
+        objects and buffers are read in place; what is not contiguous, aligned and of native
+        byte order is copied once. Python's own lists and scalars are converted. Strings: arrays
+        of str or bytes. bfloat16: arrays of ml_dtypes.bfloat16, or the same bits as uint16.
+        outputs: names of those wanted; None: all.
+        timeout_s: seconds that the request may wait in the queue; None: no limit.
+        priority: "high", "normal" or "low".
+
+        Returns outputs by name, [rows, ...]; each keeps its memory alive. Strings come as object
+        arrays of str (bytes where an element is not UTF-8), bfloat16 as ml_dtypes.bfloat16, or
+        as uint16 where ml_dtypes is not installed.
+
+        Raises InvalidInput, ModelNotFound, Overloaded, DeadlineExceeded, Cancelled, Unavailable,
+        Unimplemented, EngineError.
+        """
+        cdef shared_ptr[ModelVersion] model
+        cdef RequestRef request
+        cdef Status status
+        cdef Plan plan = self.resolve(&model)
+        request = model.get().new_request()
+        holder = set_inputs(plan, model.get(), request.get(), inputs)
+        if outputs is not None or timeout_s is not None or priority is not NORMAL:
+            set_options(model.get(), request.get(), outputs, timeout_s, priority)
+        with nogil:
+            status = model.get().infer(request)
+        del holder
+        raise_if_failed(status)
+        return take_outputs(plan, request.get())
+
+    def _start(self, inputs, outputs, timeout_s, priority, future, CompletionQueue queue not None):
+        """Submit a request whose result `queue` will bring to `future`."""
+        cdef Pending pending = Pending.__new__(Pending)
+        cdef Request* request
+        cdef ModelVersion* model
+        cdef Status status
+        pending.plan = self.resolve(&pending.state.model)
+        model = pending.state.model.get()
+        pending.state.request = model.new_request()
+        request = pending.state.request.get()
+        pending.holder = set_inputs(pending.plan, model, request, inputs)
+        set_options(model, request, outputs, timeout_s, priority)
+        pending.future = future
+        pending.queue = queue
+        pending.state.prepare(queue.queue, deliver_pending, <void*>pending)
+        Py_INCREF(pending)  # deliver_pending() drops it
+        queue.in_flight += 1
+        try:
+            status = model.submit(pending.state.request)
+            raise_if_failed(status)
+        except BaseException:
+            queue.in_flight -= 1
+            Py_DECREF(pending)
+            pending.future = None
+            raise
+        return pending
+
+    def _model_capsule(self):
+        """The version that answers now, for _core.ModelVersion.from_capsule."""
+        cdef shared_ptr[ModelVersion] model
+        self.resolve(&model)
+        return to_capsule[ModelVersion](model)
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Pending:
+    """A submitted request and all that must live until it is done."""
+
+    cdef PendingRequest state
+    cdef Plan plan
+    cdef CompletionQueue queue
+    cdef object future
+    cdef object holder
+
+    def cancel(self):
+        """Give it up, if it does not run yet; whether it was."""
+        cdef Request* request = self.state.request.get()
+        return request != NULL and request.cancel()
+
+    cdef int finish(self) except -1:
+        cdef Request* request = self.state.request.get()
+        future, self.future = self.future, None
+        result = error = None
+        self.queue.in_flight -= 1
+        if request.status.ok():
+            try:
+                result = take_outputs(self.plan, request)
+            except Exception as failure:
+                error = failure
+        else:
+            error = make_exception(request.status)
+        self.state.reset()
+        self.holder = None
+        if not self.queue.is_of_loop:
+            future.deliver(result, error)
+        elif not self.queue.is_abandoned and not future.done():
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+        return 0
+
+
+cdef void deliver_pending(Completion* completion) noexcept:
+    cdef Pending pending = <Pending>completion.owner
+    Py_DECREF(pending)
+    try:
+        pending.finish()
+    except BaseException:
+        PyErr_WriteUnraisable(pending)
+
+
+@cython.final
+cdef class CompletionQueue:
+    """Finished requests on their way to one thread or event loop.
+
+    is_of_loop: the futures are asyncio's. in_flight: submitted and not delivered; under the GIL.
+    """
+
+    cdef shared_ptr[NativeQueue] queue
+    cdef readonly Py_ssize_t in_flight
+    cdef readonly bint is_of_loop
+    cdef readonly bint is_abandoned
+
+    def __init__(self, *, bint is_of_loop=False):
+        self.queue = make_queue()
+        self.is_of_loop = is_of_loop
+
+    def fileno(self):
+        """The eventfd, readable while something may have arrived."""
+        return self.queue.get().event_fd()
+
+    def wake(self):
+        """Make the eventfd readable."""
+        self.queue.get().wake()
+
+    def drain(self):
+        """Deliver everything that has arrived; returns how much that was."""
+        cdef Completion* completion = self.queue.get().take_all()
+        cdef Completion* following
+        cdef Py_ssize_t count = 0
+        while completion != NULL:
+            following = completion.next  # delivery frees the completion
+            completion.deliver(completion)
+            completion = following
+            count += 1
+        return count
+
+    def abandon(self):
+        """Deliver no more results: the loop is closed."""
+        self.is_abandoned = True
+
+    @property
+    def capsule(self):
+        """Shares the queue with pyruntime._core."""
+        return to_capsule[NativeQueue](self.queue)

@@ -1,0 +1,130 @@
+# The core, as far as pyruntime._hot calls it.
+from libc.stdint cimport int64_t
+from libcpp cimport bool as cpp_bool
+from libcpp.memory cimport shared_ptr, weak_ptr
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+from cpython.ref cimport PyObject
+
+
+cdef extern from "<string_view>" namespace "std" nogil:
+    cdef cppclass string_view:
+        string_view()
+        const char* data()
+        size_t size()
+
+
+cdef extern from "bindings/python_errors.h" namespace "pyruntime":
+    void set_python_error_from_caught()
+    void set_python_error(const Status& status)
+    object make_exception(const Status& status)
+
+
+cdef extern from "base/error.h" namespace "pyruntime" nogil:
+    cdef cppclass Status:
+        Status()
+        cpp_bool ok()
+
+
+cdef extern from "memory/tensor.h" namespace "pyruntime" nogil:
+    cdef cppclass Buffer:
+        Buffer()
+        cpp_bool operator bool()
+
+    cdef cppclass Shape:
+        size_t rank()
+        const int64_t* data()
+
+    cdef cppclass Tensor:
+        Shape shape
+        char* data
+        Buffer buffer
+        size_t size_bytes()
+
+    cdef cppclass StringRef:
+        const char* data
+        size_t size_bytes
+
+    int kDataTypeCount
+
+
+cdef extern from "engine/session.h" namespace "pyruntime" nogil:
+    cdef cppclass TensorSpec:
+        string name
+
+    cdef cppclass Signature:
+        vector[TensorSpec] inputs
+        vector[TensorSpec] outputs
+
+
+cdef extern from "schedule/request.h" namespace "pyruntime" nogil:
+    cdef cppclass Request:
+        vector[Tensor] inputs
+        vector[Tensor] outputs
+        Status status
+        cpp_bool cancel()
+
+    cdef cppclass RequestRef:
+        RequestRef()
+        Request* get()
+        void reset()
+
+
+cdef extern from "serving/model.h" namespace "pyruntime" nogil:
+    cdef cppclass ModelVersion:
+        const string& name()
+        int64_t version()
+        const Signature& signature()
+        RequestRef new_request() except +set_python_error_from_caught
+        Status set_input(Request&, string_view, Tensor) except +set_python_error_from_caught
+        Status want_output(Request&, string_view) except +set_python_error_from_caught
+        Status infer(const RequestRef&) except +set_python_error_from_caught
+        Status submit(const RequestRef&) except +set_python_error_from_caught
+        void count_input_copied()
+
+
+cdef extern from "serving/registry.h" namespace "pyruntime" nogil:
+    int64_t kLatest
+
+    cdef cppclass Registry:
+        Status find(string_view, int64_t, shared_ptr[ModelVersion]*) \
+            except +set_python_error_from_caught
+
+
+cdef extern from "bindings/completion_queue.h" namespace "pyruntime":
+    cdef cppclass Completion:
+        Completion* next
+        void (*deliver)(Completion*) noexcept
+        void* owner
+
+    cdef cppclass NativeQueue "pyruntime::CompletionQueue":
+        int event_fd()
+        void wake()
+        Completion* take_all()
+
+
+cdef extern from "bindings/shared_capsule.h" namespace "pyruntime":
+    shared_ptr[T] from_capsule[T](PyObject*) except +set_python_error_from_caught
+    object to_capsule[T](shared_ptr[T]) except +set_python_error_from_caught
+    shared_ptr[NativeQueue] make_queue "std::make_shared<pyruntime::CompletionQueue>"() \
+        except +set_python_error_from_caught
+
+
+cdef extern from "bindings/hot.h" namespace "pyruntime":
+    cdef cppclass PendingRequest:
+        PendingRequest()
+        RequestRef request
+        shared_ptr[ModelVersion] model
+        void prepare(shared_ptr[NativeQueue], void (*)(Completion*) noexcept, void*)
+        void reset()
+
+    void view(Tensor&, int type, void* data, int rank, const void* dims) \
+        except +set_python_error_from_caught
+    int type_of(const Tensor&)
+    int type_of_spec(const TensorSpec&)
+    weak_ptr[ModelVersion] weaken(const shared_ptr[ModelVersion]&)
+    cpp_bool is_of(const weak_ptr[ModelVersion]&, const shared_ptr[ModelVersion]&)
+    void set_deadline(Request&, double seconds)
+    void set_priority(Request&, int)
+    string_view view_of(const char*, Py_ssize_t)

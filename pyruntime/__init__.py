@@ -1,0 +1,83 @@
+"""Serves machine-learning models from a C++ core, in this process or over gRPC.
+
+import pyruntime
+
+with pyruntime.Runtime() as runtime:
+    model = runtime.load("digits", "digits.onnx")
+    outputs = model.infer({"pixels": pixels})
+"""
+
+from pathlib import Path as _Path
+from typing import TYPE_CHECKING
+
+from pyruntime.config import Batching, InstanceGroup, ModelOptions, ProviderOptions
+from pyruntime.devices import DeviceInfo, devices
+from pyruntime.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    EngineError,
+    InvalidInput,
+    ModelNotFound,
+    Overloaded,
+    PyRuntimeError,
+    Unavailable,
+    Unimplemented,
+)
+from pyruntime.runtime import Model, Runtime
+from pyruntime.telemetry import BatchSizeStats, LatencyStats, ModelStats, PoolStats
+from pyruntime.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    __version__: str
+
+__all__ = [
+    "BatchSizeStats",
+    "Batching",
+    "Cancelled",
+    "DeadlineExceeded",
+    "DeviceInfo",
+    "EngineError",
+    "InstanceGroup",
+    "InvalidInput",
+    "LatencyStats",
+    "Model",
+    "ModelNotFound",
+    "ModelOptions",
+    "ModelStats",
+    "Overloaded",
+    "PoolStats",
+    "ProviderOptions",
+    "PyRuntimeError",
+    "Runtime",
+    "TensorSpec",
+    "Unavailable",
+    "Unimplemented",
+    "__version__",
+    "devices",
+    "get_include",
+    "get_library",
+]
+
+_FOLDER = _Path(__file__).resolve().parent
+
+
+def get_include() -> str:
+    """Folder of the C++ headers, for a compiler's -I."""
+    return str(_FOLDER / "include" / "pyruntime")
+
+
+def get_library() -> str:
+    """Path of the core library, for a linker."""
+    return str(_FOLDER / "libpyruntime.so")
+
+
+def __getattr__(name: str) -> str:
+    """Look the version up when it is asked for: that import costs more than the package's."""
+    if name != "__version__":
+        raise AttributeError(f"module 'pyruntime' has no attribute '{name}'")
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pyruntime")
+    except PackageNotFoundError:  # the sources, not installed
+        return "0+unknown"

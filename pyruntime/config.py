@@ -1,0 +1,270 @@
+"""Options, checked where they are made; the only module that reads files or the environment."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast
+
+from pyruntime.errors import InvalidInput, Unavailable
+from pyruntime.tensors import TensorSpec
+
+__all__ = [
+    "Batching",
+    "InstanceGroup",
+    "ModelOptions",
+    "ProviderOptions",
+    "find_onnxruntime",
+    "read_model_options",
+]
+
+GRAPH_OPTIMIZATIONS = ("none", "basic", "extended", "all")
+
+
+# Checks of one field of a dataclass; the message names class, field, expected, got.
+
+
+def _mismatch(owner: object, name: str, expected: str) -> InvalidInput:
+    got = getattr(owner, name)
+    return InvalidInput(f"{type(owner).__name__}.{name}: expected {expected}, got {got!r}")
+
+
+def _check_integer(owner: object, name: str, *, least: int, most: int = 2**53) -> None:
+    value = getattr(owner, name)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise _mismatch(owner, name, f"an int of at least {least}")
+
+
+def _check_text(owner: object, name: str) -> None:
+    value = getattr(owner, name)
+    if not isinstance(value, str) or not value:
+        raise _mismatch(owner, name, "a text that is not empty")
+
+
+def _check_type(owner: object, name: str, expected: type) -> None:
+    if not isinstance(getattr(owner, name), expected):
+        raise _mismatch(owner, name, f"a {expected.__name__}")
+
+
+def _check_items(owner: object, name: str, expected: type) -> None:
+    value = getattr(owner, name)
+    if not isinstance(value, list | tuple) or not all(isinstance(i, expected) for i in value):
+        raise _mismatch(owner, name, f"a tuple of {expected.__name__}")
+    object.__setattr__(owner, name, tuple(value))
+
+
+def _check_texts_by_name(owner: object, name: str) -> None:
+    value = getattr(owner, name)
+    if not isinstance(value, Mapping) or not all(
+        isinstance(text, str) for item in value.items() for text in item
+    ):
+        raise _mismatch(owner, name, "a mapping of str to str")
+    object.__setattr__(owner, name, dict(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How requests are grouped before a run.
+
+    max_rows: rows along dimension 0 in one run, at least 1 (1: no batching).
+    max_delay_us: longest wait of the oldest request for company, microseconds; 0: none.
+    queue_capacity: requests that wait, at most; more are refused as Overloaded.
+    """
+
+    max_rows: int = 32
+    max_delay_us: int = 0
+    queue_capacity: int = 1024
+
+    def __post_init__(self) -> None:
+        _check_integer(self, "max_rows", least=1)
+        _check_integer(self, "max_delay_us", least=0)
+        _check_integer(self, "queue_capacity", least=1, most=2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceGroup:
+    """Identical instances of a model on one device.
+
+    device: "cpu", "simulated:0", "cuda:1".
+    count: instances that can run at once, at least 1.
+    """
+
+    device: str = "cpu"
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        _check_text(self, "device")
+        _check_integer(self, "count", least=1, most=2**15 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderOptions:
+    """An execution provider of the engine.
+
+    name: "cpu", "cuda", or the engine's full name, "CUDAExecutionProvider".
+    options: in the engine's own words.
+    """
+
+    name: str
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_text(self, "name")
+        _check_texts_by_name(self, "options")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How a model is loaded and served.
+
+    batching: how requests are grouped.
+    instances: on which devices, and how many on each.
+    engine: "onnx", or "echo", whose outputs equal its inputs.
+    providers: execution providers in order of preference; empty: the device's own.
+    graph_optimization: "none", "basic", "extended" or "all".
+    intra_op_threads: threads within one operator; 0: the engine's choice.
+    inter_op_threads: operators at once; 0: the engine's choice.
+    use_global_pool: share the threads of all models of the process instead.
+    allow_spinning: of the engine's own threads between runs.
+    use_arena: the engine's own memory arena.
+    config: further keys of the engine, verbatim.
+    pool_capacity_bytes: of staging buffers and results, per device.
+    lock_pages: keep them in physical memory.
+    echo_inputs: what the echo engine takes and returns.
+    """
+
+    batching: Batching = Batching()
+    instances: tuple[InstanceGroup, ...] = (InstanceGroup(),)
+    engine: str = "onnx"
+    providers: tuple[ProviderOptions, ...] = ()
+    graph_optimization: Literal["none", "basic", "extended", "all"] = "all"
+    intra_op_threads: int = 1
+    inter_op_threads: int = 1
+    use_global_pool: bool = False
+    allow_spinning: bool = False
+    use_arena: bool = True
+    config: Mapping[str, str] = field(default_factory=dict)
+    pool_capacity_bytes: int = 1 << 30
+    lock_pages: bool = False
+    echo_inputs: tuple[TensorSpec, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_type(self, "batching", Batching)
+        _check_items(self, "instances", InstanceGroup)
+        if not self.instances:
+            raise _mismatch(self, "instances", "at least one InstanceGroup")
+        _check_text(self, "engine")
+        _check_items(self, "providers", ProviderOptions)
+        if self.graph_optimization not in GRAPH_OPTIMIZATIONS:
+            expected = ", ".join(map(repr, GRAPH_OPTIMIZATIONS))
+            raise _mismatch(self, "graph_optimization", f"one of {expected}")
+        _check_integer(self, "intra_op_threads", least=0, most=2**15 - 1)
+        _check_integer(self, "inter_op_threads", least=0, most=2**15 - 1)
+        for name in ("use_global_pool", "allow_spinning", "use_arena", "lock_pages"):
+            _check_type(self, name, bool)
+        _check_texts_by_name(self, "config")
+        _check_integer(self, "pool_capacity_bytes", least=1, most=2**63 - 1)
+        _check_items(self, "echo_inputs", TensorSpec)
+
+    @classmethod
+    def from_mapping(
+        cls, mapping: Mapping[str, Any], *, where: str = "ModelOptions"
+    ) -> "ModelOptions":
+        """Build options from nested mappings, such as a TOML file's.
+
+        where: named in errors. Raises InvalidInput for an unknown key or an unfit value.
+        """
+        values = dict(mapping)
+        if "batching" in values:
+            values["batching"] = _make(Batching, values["batching"], f"{where}: batching")
+        for name, item_type in _ITEM_TYPES.items():
+            if name in values:
+                items = values[name]
+                if not isinstance(items, list | tuple):
+                    kind = type(items).__name__
+                    raise InvalidInput(f"{where}: {name}: expected a list of tables, got {kind}")
+                values[name] = tuple(
+                    _make(item_type, item, f"{where}: {name}[{i}]") for i, item in enumerate(items)
+                )
+        return _make(cls, values, where)
+
+
+def read_model_options(path: str | os.PathLike[str]) -> ModelOptions:
+    """Read a `model.toml`, whose keys are the fields of ModelOptions.
+
+    Raises InvalidInput that names the file and the key.
+    """
+    import tomllib
+    from pathlib import Path
+
+    where = os.fspath(path)
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{where}: expected TOML, got an error: {error}") from None
+    except OSError as error:
+        raise InvalidInput(f"{where}: {error.strerror}") from None
+    return ModelOptions.from_mapping(values, where=where)
+
+
+def find_onnxruntime(path: str | os.PathLike[str] | None = None) -> str:
+    """Find the library of ONNX Runtime without importing its Python module.
+
+    path: the library itself, or None: what the environment's PYRUNTIME_ONNXRUNTIME says, else
+    the one in the installed wheel. Raises Unavailable that says what to install.
+    """
+    where = "onnxruntime"
+    if path is None:
+        path = os.environ.get("PYRUNTIME_ONNXRUNTIME") or None
+        where = "PYRUNTIME_ONNXRUNTIME"
+    if path is not None:
+        if not os.path.isfile(path):  # noqa: PTH113
+            raise Unavailable(f"{where}: expected the path of a library, got '{os.fspath(path)}'")
+        return os.fspath(path)
+    found = _find_in_wheel()
+    if found is None:
+        raise Unavailable(
+            "ONNX Runtime is not installed: pip install 'pyruntime[cpu]' (or 'pyruntime[cuda12]', "
+            "'pyruntime[cuda13]' with a GPU), or set PYRUNTIME_ONNXRUNTIME to its library"
+        )
+    return found
+
+
+def _find_in_wheel() -> str | None:
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    try:
+        spec = find_spec("onnxruntime")
+    except (ImportError, ValueError):
+        return None
+    for folder in (spec and spec.submodule_search_locations) or ():
+        libraries = sorted(Path(folder, "capi").glob("libonnxruntime.so*"))
+        if libraries:
+            return str(libraries[-1])
+    return None
+
+
+_ITEM_TYPES: dict[str, type[Any]] = {
+    "instances": InstanceGroup,
+    "providers": ProviderOptions,
+    "echo_inputs": TensorSpec,
+}
+
+_T = TypeVar("_T")
+
+
+def _make(cls: type[_T], values: object, where: str) -> _T:
+    if isinstance(values, cls):
+        return values
+    if not isinstance(values, Mapping):
+        raise InvalidInput(f"{where}: expected a table, got {values!r}")
+    known = [item.name for item in dataclasses.fields(cast(Any, cls))]
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        expected = ", ".join(map(repr, known))
+        raise InvalidInput(f"{where}: expected keys among {expected}, got {unknown[0]!r}")
+    try:
+        return cls(**values)
+    except (InvalidInput, TypeError) as error:
+        raise InvalidInput(f"{where}: {error}") from None

@@ -1,0 +1,64 @@
+"""What this machine and this installation can run models on."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pyruntime import _core
+from pyruntime.config import find_onnxruntime
+from pyruntime.errors import PyRuntimeError
+
+__all__ = ["DeviceInfo", "devices"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceInfo:
+    """A device backend, an engine, or an execution provider of an engine.
+
+    name: "cuda", "onnx", "CUDAExecutionProvider".
+    count: devices of a backend; 1 for what else is there, 0 for what is absent.
+    version: of an engine, "" elsewhere.
+    engine: of a provider, "" elsewhere.
+    why_absent: the reason, "" for what is there.
+    """
+
+    kind: Literal["backend", "engine", "provider"]
+    name: str
+    count: int
+    version: str = ""
+    engine: str = ""
+    why_absent: str = ""
+
+    @property
+    def is_present(self) -> bool:
+        """Whether a model can be placed on it."""
+        return not self.why_absent
+
+
+def devices() -> list[DeviceInfo]:
+    """List device backends, engines and their execution providers, absent ones too.
+
+    Loads ONNX Runtime if it is installed. Never raises for what is absent.
+    """
+    listed = [
+        DeviceInfo("backend", name, count, why_absent=why_absent)
+        for name, count, why_absent in _core.backends()
+    ]
+    onnx_problem = _prepare_onnx()
+    for name, version, why_absent, providers in _core.engines():
+        if name == "onnx":
+            why_absent = onnx_problem or why_absent
+        listed.append(DeviceInfo("engine", name, int(not why_absent), version, "", why_absent))
+        if not why_absent:
+            listed += [DeviceInfo("provider", item, 1, engine=name) for item in providers]
+    return listed
+
+
+def _prepare_onnx() -> str:
+    if _core.is_onnx_library_loaded():
+        return ""
+    try:
+        _core.configure_onnx_library(path=find_onnxruntime())
+        _core.load_onnx_library()
+    except PyRuntimeError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,102 @@
+"""What a model version counts and measures."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["BatchSizeStats", "LatencyStats", "ModelStats", "PoolStats"]
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyStats:
+    """A distribution of times.
+
+    count: how many were measured. sum_ns: of all of them, nanoseconds.
+    mean_us, p50_us, p90_us, p99_us, max_us: microseconds; quantiles are within 6.25 %.
+    """
+
+    count: int
+    sum_ns: int
+    mean_us: float
+    p50_us: float
+    p90_us: float
+    p99_us: float
+    max_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSizeStats:
+    """All batches with one number of rows: how many, and their time in sum, nanoseconds."""
+
+    rows: int
+    count: int
+    gather_ns: int
+    run_ns: int
+    scatter_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """Memory of staging buffers and results.
+
+    held_bytes: from the system. used_bytes, peak_used_bytes: lent out, now and at most.
+    allocations: that succeeded. system_allocations: of them, those that went to the system.
+    exhaustions: refused, because the pool was full.
+    """
+
+    held_bytes: int
+    used_bytes: int
+    peak_used_bytes: int
+    allocations: int
+    system_allocations: int
+    exhaustions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStats:
+    """Of one model version since it was loaded.
+
+    accepted = completed + failed + cancelled + what is in flight; counted are requests.
+
+    completed: with a result. failed: with an error. cancelled: given up before they ran.
+    expired: of the failed, those whose deadline passed in the queue.
+    rejected: never accepted, because the queue was full.
+    rows: of completed requests. batches: runs of the engine.
+    retried: run again alone after their batch failed.
+    inputs_copied: inputs that were not contiguous, aligned and of native byte order.
+    last_completed_unix_ms: milliseconds since 1970; 0: none yet.
+    queue, gather, run, scatter: a completed request's time in each step.
+    total: from submission to completion, of completed requests; failed_total: of failed ones.
+    by_batch_rows: by rows in a batch, ascending, only those that occurred.
+    pool: memory of staging buffers and results.
+    """
+
+    accepted: int
+    completed: int
+    failed: int
+    cancelled: int
+    expired: int
+    rejected: int
+    rows: int
+    batches: int
+    retried: int
+    inputs_copied: int
+    last_completed_unix_ms: int
+    queue: LatencyStats
+    gather: LatencyStats
+    run: LatencyStats
+    scatter: LatencyStats
+    total: LatencyStats
+    failed_total: LatencyStats
+    by_batch_rows: tuple[BatchSizeStats, ...]
+    pool: PoolStats
+
+    @classmethod
+    def from_native(cls, stats: Mapping[str, Any]) -> "ModelStats":
+        """Name what `_core.ModelVersion.stats()` returns."""
+        values = dict(stats)
+        for name in ("queue", "gather", "run", "scatter", "total", "failed_total"):
+            values[name] = LatencyStats(*values[name])
+        values["by_batch_rows"] = tuple(BatchSizeStats(*size) for size in values["by_batch_rows"])
+        values["pool"] = PoolStats(*values["pool"])
+        return cls(**values)
