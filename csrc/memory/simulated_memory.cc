@@ -139,6 +139,7 @@ SimulatedCopy SimulatedMemory::begin(void* destination, const void* source, std:
                           name_ + ": " + what + ": memory not allocated or on the wrong side");
     return copy;
   }
+  copy.is_sound = true;
   if (faults_.fail_after == 0) {
     copy.failure = Status(ErrorCode::kEngineError, name_ + ": " + what + ": injected failure");
   }
@@ -167,7 +168,7 @@ Status SimulatedMemory::run(SimulatedCopy& copy) {
     if (is_there && size_bytes != 0) use(destination, source);
     return is_there || size_bytes == 0;
   };
-  if (copy.failure.ok()) {
+  if (copy.is_sound) {
     with_bytes(
         [&](void* destination, const void*) { std::memset(destination, kPoison, size_bytes); });
   }

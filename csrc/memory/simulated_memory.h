@@ -28,6 +28,7 @@ struct SimulatedCopy {
   std::size_t size_bytes = 0;
   CopyKind kind = CopyKind::kHostToHost;
   std::chrono::microseconds delay{0};
+  bool is_sound = false;           // the addresses are what `kind` says
   Status failure;                  // what it is to fail with
   std::vector<std::byte> arrived;  // bytes for a host destination, before they are delivered
 
@@ -55,7 +56,8 @@ class SimulatedMemory {
   // remembers what is in use until deliver() or abandon().
   SimulatedCopy begin(void* destination, const void* source, std::size_t size_bytes, CopyKind kind);
   // On the stream's side, in this order. run() poisons, waits and copies, but
-  // keeps what is for the host until deliver().
+  // keeps what is for the host until deliver(). A copy with a failure ends
+  // poisoned.
   Status run(SimulatedCopy& copy);
   void deliver(const SimulatedCopy& copy);
   void abandon(const SimulatedCopy& copy);

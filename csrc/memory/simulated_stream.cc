@@ -82,7 +82,11 @@ void SimulatedStream::copy(void* destination, const void* source, std::size_t si
 
 void SimulatedStream::run_copy(SimulatedCopy& copy) {
   if (copy.is_from_host()) deliver_arrived();  // it may be the source
-  if (status_.ok()) status_ = memory_.run(copy);
+  if (!status_.ok()) {                         // skipped
+    copy.failure = status_;
+    copy.delay = {};
+  }
+  status_ = memory_.run(copy);
   if (!status_.ok()) {
     memory_.abandon(copy);
   } else if (copy.is_to_host()) {

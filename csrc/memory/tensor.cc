@@ -32,6 +32,21 @@ static_assert(static_cast<int>(DataType::kString) == kDataTypeCount - 1);
 
 const DataTypeEntry& entry_of(DataType type) { return kDataTypes[static_cast<std::size_t>(type)]; }
 
+// Of `first` and all dimensions; the overflow of those that are not zero counts.
+std::optional<int64_t> checked_product(int64_t first, std::span<const int64_t> dims) {
+  int64_t product = first;
+  bool is_empty = false;
+  for (const int64_t dim : dims) {
+    if (dim < 0) return std::nullopt;
+    if (dim == 0) {
+      is_empty = true;
+    } else if (__builtin_mul_overflow(product, dim, &product)) {
+      return std::nullopt;
+    }
+  }
+  return is_empty ? 0 : product;
+}
+
 }  // namespace
 
 std::size_t element_size_bytes(DataType type) { return entry_of(type).size_bytes; }
@@ -56,19 +71,7 @@ Shape::Shape(std::span<const int64_t> dims) {
   rank_ = static_cast<uint8_t>(dims.size());
 }
 
-std::optional<int64_t> Shape::element_count() const {
-  int64_t product = 1;  // of the dimensions that are not zero
-  bool is_empty = false;
-  for (const int64_t dim : dims()) {
-    if (dim < 0) return std::nullopt;
-    if (dim == 0) {
-      is_empty = true;
-    } else if (__builtin_mul_overflow(product, dim, &product)) {
-      return std::nullopt;
-    }
-  }
-  return is_empty ? 0 : product;
-}
+std::optional<int64_t> Shape::element_count() const { return checked_product(1, dims()); }
 
 std::string Shape::to_string() const {
   std::string text = "[";
@@ -80,13 +83,10 @@ std::string Shape::to_string() const {
 }
 
 std::optional<std::size_t> size_bytes_of(DataType type, const Shape& shape) {
-  const std::optional<int64_t> count = shape.element_count();
-  std::size_t size_bytes = 0;
-  if (!count || __builtin_mul_overflow(static_cast<std::size_t>(*count), element_size_bytes(type),
-                                       &size_bytes)) {
-    return std::nullopt;
-  }
-  return size_bytes;
+  const auto element_bytes = static_cast<int64_t>(element_size_bytes(type));
+  const std::optional<int64_t> size_bytes = checked_product(element_bytes, shape.dims());
+  if (!size_bytes) return std::nullopt;
+  return static_cast<std::size_t>(*size_bytes);
 }
 
 std::size_t Tensor::size_bytes() const {

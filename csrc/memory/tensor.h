@@ -86,8 +86,8 @@ class Shape {
   uint8_t rank_ = 0;
 };
 
-// Of a whole tensor in memory, or nothing where Shape::element_count() is
-// nothing or the bytes overflow. What strings point to is not counted.
+// Of a whole tensor in memory; nothing on the same terms as element_count(), or
+// when the bytes overflow. What strings point to is not counted.
 std::optional<std::size_t> size_bytes_of(DataType type, const Shape& shape);
 
 // Row-major and contiguous. A view: `buffer` keeps the memory alive where this
