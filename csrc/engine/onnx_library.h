@@ -23,12 +23,12 @@ namespace pyruntime {
 struct OnnxLibraryOptions {
   // Of libonnxruntime.so.*; empty: the loader's search path (the Python layer
   // finds the wheel and passes its path; no variable is read here).
-  std::string path;
+  std::string path{};
   // Makes the global pool at the first load, whether that asks for it or not.
   bool create_global_pool = false;
   // Of the global pool.
   int global_intra_op_threads = 0;  // 0: the engine's default
-  int global_inter_op_threads = 0;
+  int global_inter_op_threads = 1;  // used by sessions whose own inter_op_threads is not 1
   bool global_allow_spinning = false;
 
   friend bool operator==(const OnnxLibraryOptions&, const OnnxLibraryOptions&) = default;

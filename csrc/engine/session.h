@@ -98,7 +98,7 @@ class Session {
 // An execution provider and its own options, in the engine's words.
 struct ProviderOptions {
   std::string name;  // "cpu", "cuda", or the engine's full name
-  std::vector<std::pair<std::string, std::string>> options;
+  std::vector<std::pair<std::string, std::string>> options{};
 };
 
 enum class GraphOptimization : uint8_t { kNone, kBasic, kExtended, kAll };
@@ -121,8 +121,8 @@ struct SessionOptions {
 
 // Where a model comes from: a file, or bytes (which need not outlive load()).
 struct ModelSource {
-  std::string path;                  // beside bytes: names them, and where their other files are
-  std::span<const std::byte> bytes;  // used when not empty
+  std::string path{};                  // beside bytes: names them, and where their other files are
+  std::span<const std::byte> bytes{};  // used when not empty
 };
 
 // A line of the table of engines.

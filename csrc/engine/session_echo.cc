@@ -120,7 +120,7 @@ class EchoSession final : public Session {
         host_pool_(backend_, {.placement = BufferPool::Placement::kHost}) {
     for (const auto& [key, value] : options.config) {
       if (key == "echo.delay_us") {
-        delay_ = std::chrono::microseconds(parse_number<int64_t>(key, value));
+        delay_ = std::chrono::microseconds(parse_number<uint32_t>(key, value));
       } else if (key == "echo.fail_value") {
         fail_value_.emplace(signature_.inputs[0].type, value);
       } else {

@@ -180,9 +180,15 @@ Status OnnxSession::take_output(std::size_t i, ort::OrtValue* value, Tensor* out
           model_ + ": output '" + signature_.outputs[i].name + "': " + status.message()};
 }
 
-// The library says "invalid argument" both of inputs that the model refuses,
-// the caller's mistake, and of an output that does not fit the memory given
-// for it, which the caller of infer() never sees.
+// Whether the text is about memory given for an output that does not fit; the
+// library has no number for that alone. Its words since 1.32, and before.
+bool is_about_given_output(std::string_view text) {
+  return text.find("output OrtValue provided for output") != std::string_view::npos ||
+         text.find("OrtValue shape verification failed") != std::string_view::npos;
+}
+
+// "Invalid argument" is said of an input that the model refuses, which is the
+// caller's mistake, but also of memory given for an output, which is not.
 Status OnnxSession::run_failure(ort::OrtStatus* status, std::string_view call,
                                 const ort::OrtRunOptions* options) const {
   const int number = ort::api().GetErrorCode(status);
@@ -190,7 +196,7 @@ Status OnnxSession::run_failure(ort::OrtStatus* status, std::string_view call,
   ErrorCode code = ErrorCode::kEngineError;
   if (options != run_options_.get()) {
     code = ErrorCode::kCancelled;
-  } else if (number == ort::kInvalidArgument) {
+  } else if (number == ort::kInvalidArgument && !is_about_given_output(text)) {
     code = ErrorCode::kInvalidInput;
   }
   return {code, std::move(text)};
