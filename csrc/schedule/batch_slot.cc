@@ -27,11 +27,6 @@ std::size_t place(std::vector<Tensor>& tensors, std::byte* base) {
 // A request may own no rows at all; memory of no bytes has an address too.
 std::size_t at_least_one(std::size_t bytes) { return std::max<std::size_t>(bytes, 1); }
 
-// Whether outputs of another shape than was preallocated could explain it.
-bool may_be_shape_mismatch(const Status& status) {
-  return status.code() == ErrorCode::kInvalidInput || status.code() == ErrorCode::kEngineError;
-}
-
 // Describes `from` in `to`, without keeping its memory alive.
 void view(const Tensor& from, Tensor* to) {
   to->type = from.type;
@@ -216,22 +211,31 @@ Status BatchSlot::fetch_outputs() {
 
 Status BatchSlot::outcome() {
   Status status = event_->wait();
-  if (!status_.ok()) status = std::move(status_);
+  if (!status_.ok()) status = status_;
   ran_at_ = context_.clock.now();
   return status;
+}
+
+bool BatchSlot::outputs_were_as_planned() {
+  std::vector<Tensor> planned;
+  context_.plan.shape_outputs(batch_.rows, Device{}, &planned);
+  return std::equal(planned.begin(), planned.end(), outputs_.begin(),
+                    [](const Tensor& plan, const Tensor& got) {
+                      return got.data == nullptr || plan.shape == got.shape;
+                    });
 }
 
 bool BatchSlot::finish() {
   const bool is_alone = batch_.members.size() == 1;
   Status status = outcome();
-  if (!status.ok() && is_alone && uses_preallocated() && may_be_shape_mismatch(status)) {
-    // The model may have answered another shape than it declares: once more,
-    // with outputs of the engine's own.
+  if (status_.code() == ErrorCode::kEngineError && is_alone && uses_preallocated()) {
+    // Refused by the engine, not failed on the device. The model may have
+    // answered another shape than it declares: once more, with outputs of the
+    // engine's own.
     forget_run();
     begin(/*may_preallocate=*/false);
-    Status again = outcome();
-    if (again.ok()) context_.plan.disprove_outputs();
-    status = std::move(again);
+    status = outcome();
+    if (status.ok() && !outputs_were_as_planned()) context_.plan.disprove_outputs();
   }
   bool may_batch = true;
   if (status.ok() && !is_alone && !outputs_follow_rows()) {

@@ -80,6 +80,7 @@ class BatchSlot {
   Status outcome();
   bool uses_preallocated() const { return bound_ != nullptr || is_preallocated_; }
   bool outputs_follow_rows() const;
+  bool outputs_were_as_planned();
   void scatter();
   Status copy_out(Request& request, int64_t first_row);
   void slice_out(Request& request, int64_t first_row);

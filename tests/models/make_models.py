@@ -147,6 +147,13 @@ def add_tensor_models(models: Models) -> None:
         [constant("rows", np.array([0], np.int64))],
     )
     models.add(
+        "folds_rows",  # declares as many rows as it is given, yet answers with one
+        [helper.make_node("ReduceSum", ["x", "rows"], ["y"], keepdims=1)],
+        [tensor("x", ["N", 4])],
+        [tensor("y", ["N", 4])],
+        [constant("rows", np.array([0], np.int64))],
+    )
+    models.add(
         "gather_row",  # fails on an index that is out of range
         [helper.make_node("Gather", ["table", "index"], ["row"])],
         [tensor("index", ["N"], INT64)],
