@@ -124,6 +124,7 @@ Status InferCall::State::decode_input(const InferInputView& input, Occurrences& 
 }
 
 Status InferCall::State::decode_outputs() {
+  if (!view.has_outputs) return {};
   Occurrences outputs(view.message, RequestField::kOutputs);
   InferRequestedOutputView output;
   std::size_t index = 0;

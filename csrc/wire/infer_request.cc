@@ -10,8 +10,7 @@ namespace {
 constexpr WireType kVarint = WireType::kVarint;
 constexpr WireType kBytes = WireType::kBytes;
 
-Status check_name(std::string_view where, std::string_view name) {
-  if (name.size() <= kMaxNameBytes) return {};
+Status name_too_long(std::string_view where, std::string_view name) {
   return {ErrorCode::kInvalidInput, std::string(where) + ": expected a name of at most " +
                                         std::to_string(kMaxNameBytes) + " bytes, got " +
                                         std::to_string(name.size())};
@@ -76,9 +75,17 @@ Status InferRequestView::parse(ByteSpan bytes) {
       case tag_of(RequestField::kId, kBytes):
         id = reader.text();
         break;
+      case tag_of(RequestField::kParameters, kBytes):
+        reader.skip();
+        has_parameters = true;
+        break;
       case tag_of(RequestField::kInputs, kBytes):
         reader.skip();
         ++input_count;
+        break;
+      case tag_of(RequestField::kOutputs, kBytes):
+        reader.skip();
+        has_outputs = true;
         break;
       case tag_of(RequestField::kRawInputContents, kBytes):
         reader.skip();
@@ -89,7 +96,7 @@ Status InferRequestView::parse(ByteSpan bytes) {
     }
   }
   if (!reader.ok()) return malformed("ModelInferRequest", reader);
-  return check_name("model_name", model_name);
+  return model_name.size() <= kMaxNameBytes ? Status() : name_too_long("model_name", model_name);
 }
 
 Status InferParameterView::parse(ByteSpan entry) {
@@ -168,7 +175,7 @@ Status InferInputView::parse(ByteSpan input, std::size_t index) {
     }
   }
   if (!reader.ok()) return malformed(indexed("inputs", index), reader);
-  if (Status status = check_name(indexed("inputs", index), name); !status.ok()) return status;
+  if (name.size() > kMaxNameBytes) return name_too_long(indexed("inputs", index), name);
   if (rank > Shape::kMaxRank) {
     return {ErrorCode::kInvalidInput, "input " + quoted(name) + ": expected at most " +
                                           std::to_string(Shape::kMaxRank) + " dimensions, got " +
@@ -195,7 +202,8 @@ Status InferRequestedOutputView::parse(ByteSpan output, std::size_t index) {
     }
   }
   if (!reader.ok()) return malformed(indexed("outputs", index), reader);
-  return check_name(indexed("outputs", index), name);
+  if (name.size() > kMaxNameBytes) return name_too_long(indexed("outputs", index), name);
+  return {};
 }
 
 }  // namespace pyruntime

@@ -43,6 +43,8 @@ struct InferRequestView {
   std::string_view id;
   std::size_t input_count = 0;
   std::size_t raw_count = 0;
+  bool has_parameters = false;
+  bool has_outputs = false;
 
   Status parse(ByteSpan bytes);
 };

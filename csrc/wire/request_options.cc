@@ -60,6 +60,7 @@ Status parse_model_version(std::string_view text, int64_t* version) {
 }
 
 Status read_parameters(const InferRequestView& view, Request& request) {
+  if (!view.has_parameters) return {};
   Occurrences entries(view.message, RequestField::kParameters);
   InferParameterView parameter;
   for (ByteSpan entry; entries.next(&entry);) {
