@@ -51,8 +51,9 @@ TimePoint deadline_after(uint64_t timeout_us) {
 Status parse_model_version(std::string_view text, int64_t* version) {
   *version = kLatest;
   if (text.empty()) return {};
-  const char* const end = text.data() + text.size();
-  const auto [position, error] = std::from_chars(text.data(), end, *version);
+  const char* const begin = text.data();
+  const char* const end = begin + text.size();
+  const auto [position, error] = std::from_chars(begin, end, *version);
   if (error == std::errc() && position == end && *version >= 1) return {};
   return {
       ErrorCode::kInvalidInput,
