@@ -142,11 +142,13 @@ def run(args: Namespace) -> int:
     model_options = _model_options(args)
 
     from pyruntime import repository
+    from pyruntime.config import find_onnxruntime
     from pyruntime.frontends import front_end
     from pyruntime.runtime import Runtime
 
     found = repository.scan(args.repository)
-    with StopSignal() as stop, Runtime(onnxruntime=args.onnxruntime) as runtime:
+    library = find_onnxruntime(args.onnxruntime)
+    with StopSignal() as stop, Runtime(onnxruntime=library) as runtime:
         server = front_end("grpc")(runtime, front_end_options)
         try:
             loaded = []

@@ -106,7 +106,9 @@ def _main(addresses: Sequence[str]) -> None:
 
     def caller(channel: grpc.Channel) -> Callable[[], object]:
         # Encoding and decoding are a client's own affair: bytes to bytes.
-        call = channel.unary_unary(protocol.path("ModelInfer"))
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+            protocol.path("ModelInfer")
+        )
         return lambda: call(request)
 
     ways = {address: caller(channel) for address, channel in channels.items()}

@@ -46,7 +46,8 @@ def _grey(upper: float, lower: float) -> str:
 
 
 def _shade(value: float) -> int:
-    return _GREYS[round(float(value) / WHITE * (len(_GREYS) - 1))]
+    grey: int = _GREYS[round(float(value) / WHITE * (len(_GREYS) - 1))]
+    return grey
 
 
 def _half(upper: float, lower: float) -> str:

@@ -16,7 +16,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 import pyruntime
-from pyruntime.errors import ModelNotFound, PyRuntimeError
+from pyruntime.errors import InvalidInput, PyRuntimeError
 from pyruntime.frontends import grpc_health, grpc_reflection, model_messages, protocol
 from pyruntime.frontends.call_threads import CallThreads
 from pyruntime.frontends.grpc_infer import InferStream, model_infer
@@ -37,6 +37,10 @@ _REFUSALS = 2  # at once; others wait, but not for long
 _WATCHES = 256  # open at once: health watches and reflection, whose threads mostly sleep
 _STREAM_REQUESTS = 32  # of one stream, unanswered at once
 
+# A drain ends when no inference came for so long, or this long after it began: seconds.
+_FAREWELL_S = 0.15
+_FAREWELL_LIMIT_S = 2.0
+
 _FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -44,9 +48,9 @@ _FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 class _Call:
     """How a call is answered, on which threads, and how when all of them are taken."""
 
-    handler: grpc.RpcMethodHandler
+    handler: grpc.RpcMethodHandler[Any, Any]
     threads: CallThreads
-    when_full: grpc.RpcMethodHandler
+    when_full: grpc.RpcMethodHandler[Any, Any]
     is_inference: bool = False
 
 
@@ -58,6 +62,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
         self._registry = runtime._native
         self._health = grpc_health.Health(runtime)
         self._is_draining = False
+        self._last_refused = 0.0  # time.monotonic(), of an inference while draining
         self._open_lock = threading.Lock()
         self._open_streams: set[InferStream] = set()
         self._open_reflections: set[grpc.ServicerContext] = set()
@@ -71,13 +76,16 @@ class GrpcCalls(grpc.GenericRpcHandler):
         self._draining = reject(grpc.StatusCode.UNAVAILABLE, "the server is draining")
         self._calls = self._table()
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[Any, Any]:
         """Choose what answers this call: its handler, or a refusal."""
         call = self._calls.get(handler_call_details.method)
         if call is None:
             method = handler_call_details.method
             return reject(grpc.StatusCode.UNIMPLEMENTED, f"{method}: no such call")
         if call.is_inference and self._is_draining:
+            self._last_refused = time.monotonic()
             return self._draining
         if call.threads.is_full:
             return call.when_full
@@ -88,6 +96,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
 
         deadline: of time.monotonic(). Returns whether all were answered by then.
         """
+        begin = self._last_refused = time.monotonic()
         self._health.drain()
         self._is_draining = True
         with self._open_lock:
@@ -95,7 +104,13 @@ class GrpcCalls(grpc.GenericRpcHandler):
         for stream in streams:
             stream.drain()
         is_idle = self._infer_threads.wait_idle(deadline)
-        return self._stream_threads.wait_idle(deadline) and is_idle
+        is_idle = self._stream_threads.wait_idle(deadline) and is_idle
+        # Once the server ends, gRPC cancels what still comes in. Until callers have heard that
+        # they should go elsewhere, tell them.
+        deadline = min(deadline, begin + _FAREWELL_LIMIT_S)
+        while (now := time.monotonic()) < min(deadline, self._last_refused + _FAREWELL_S):
+            time.sleep(min(0.02, deadline - now))
+        return is_idle
 
     def end_watches(self) -> None:
         """End the calls that would go on for ever."""
@@ -189,8 +204,10 @@ class GrpcCalls(grpc.GenericRpcHandler):
         name, version = request.name, request.version
         if not version:
             return self._runtime.model(name)
-        if not (version.isascii() and version.isdigit() and len(version) < 19):
-            raise ModelNotFound(f"model {name!r}: expected a version number, got {version!r}")
+        if not (version.isascii() and version.isdigit() and len(version) < 19 and int(version)):
+            raise InvalidInput(
+                f"version: expected a number from 1 on, or nothing for the latest, got {version!r}"
+            )
         return self._runtime.model(name, int(version))
 
     # How the calls are wired.

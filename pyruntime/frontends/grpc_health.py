@@ -25,7 +25,6 @@ SERVICE = "grpc.health.v1.Health"
 _WATCH_PERIOD_S = 0.25
 
 _Response = health_pb2.HealthCheckResponse
-_Status = health_pb2.HealthCheckResponse.ServingStatus
 
 
 class Health:
@@ -82,7 +81,7 @@ class Health:
         with self._changed:
             self._changed.notify_all()
 
-    def _status(self, service: str) -> _Status:
+    def _status(self, service: str) -> int:
         if service in ("", protocol.SERVICE):
             return _Response.NOT_SERVING if self._is_draining else _Response.SERVING
         name, slash, version = service.rpartition("/")

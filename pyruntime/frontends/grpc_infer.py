@@ -32,9 +32,7 @@ _NO_DEADLINE_S = 1e8
 def timeout_us(context: grpc.ServicerContext) -> int | None:
     """Time left to a call, None if it has no deadline."""
     remaining = context.time_remaining()
-    if remaining is None or remaining > _NO_DEADLINE_S:
-        return None
-    return int(remaining * 1e6)
+    return int(remaining * 1e6) if remaining < _NO_DEADLINE_S else None
 
 
 def model_infer(registry: Registry, request: bytes, context: grpc.ServicerContext) -> bytes:
@@ -144,6 +142,9 @@ class InferStream:
         except Exception as error:
             future = Future()
             future.set_exception(error)
+        return self._add(call, future)
+
+    def _add(self, call: InferCall, future: Future[bytes]) -> bool:
         with self._changed:
             if self._is_over:
                 call.cancel()

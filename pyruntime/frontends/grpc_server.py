@@ -39,7 +39,7 @@ class GrpcServer:
         self._calls = GrpcCalls(runtime, options)
         self._server = grpc.server(
             self._calls.refusal_threads,
-            handlers=(self._calls,),
+            handlers=[self._calls],
             options=(
                 ("grpc.max_receive_message_length", options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -47,7 +47,7 @@ class GrpcServer:
             ),
         )
         self._bound: list[Address] = []
-        self._deadline = time.monotonic()  # of drain(); until then a client may still receive
+        self._deadline = time.monotonic()  # of a finished drain(): clients may still receive
         self._is_stopped = False
 
     def start(self) -> None:
@@ -68,8 +68,10 @@ class GrpcServer:
 
     def drain(self, timeout_s: float) -> bool:
         """Tell health checks, refuse new inferences, wait for the answers that are due."""
-        self._deadline = time.monotonic() + timeout_s
-        return self._calls.drain(self._deadline)
+        deadline = time.monotonic() + timeout_s
+        is_idle = self._calls.drain(deadline)
+        self._deadline = deadline
+        return is_idle
 
     def stop(self) -> None:
         """Cancel what is left, and give back ports, socket files and threads."""
@@ -79,7 +81,11 @@ class GrpcServer:
         self._calls.drain(time.monotonic())
         self._calls.end_watches()
         grace_s = max(self._deadline - time.monotonic(), _DELIVERY_S)
-        self._server.stop(grace_s).wait()
+        try:
+            self._server.stop(grace_s).wait()
+        except BaseException:  # whoever waits has lost patience
+            self._server.stop(None)
+            raise
         self._calls.close()
         for address in self._bound:
             if isinstance(address, UnixAddress):

@@ -12,7 +12,9 @@ from pyruntime.frontends import protocol
 
 if TYPE_CHECKING:
     from pyruntime.config import InstanceGroup
-    from pyruntime.runtime import LatencyStats, Model, TensorSpec
+    from pyruntime.runtime import Model
+    from pyruntime.telemetry import LatencyStats
+    from pyruntime.tensors import TensorSpec
 
 _ModelMetadata = protocol.message_class("ModelMetadataResponse")
 _ModelConfig = protocol.message_class("ModelConfig")
@@ -107,7 +109,7 @@ def statistics(model: Model) -> Any:
 
 def _dims(spec: TensorSpec) -> list[int]:
     """Dimensions, -1 where any will do; empty for a scalar and for any rank."""
-    return [size if isinstance(size, int) else -1 for size in spec.shape or ()]
+    return list(spec.shape)
 
 
 def _data_type(spec: TensorSpec) -> int:
