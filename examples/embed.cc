@@ -18,7 +18,7 @@
 int main(int argc, char** argv) try {
   if (argc != 3) return std::fputs("usage: embed LIBONNXRUNTIME MODEL\n", stderr), 2;
   pyruntime::configure_onnx_library({.path = argv[1]});
-  auto model = pyruntime::ModelVersion::load("embedded", 1, {.path = argv[2], .bytes = {}}, {});
+  auto model = pyruntime::ModelVersion::load("embedded", 1, {.path = argv[2]}, {});
 
   auto request = model->new_request();
   std::vector<std::vector<std::byte>> memory;  // must stay until the request is done

@@ -3,6 +3,8 @@ add_library(pyruntime_options INTERFACE)
 
 target_compile_options(pyruntime_options INTERFACE
   -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wextra-semi -Wvla
+  # Fields left out of a designated initialiser keep their defaults: that is what they are for.
+  -Wno-missing-field-initializers
   $<$<BOOL:${PYRUNTIME_WARNINGS_ARE_ERRORS}>:-Werror>)
 
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
@@ -14,9 +16,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
 endif()
 
 if(PYRUNTIME_SANITIZE)
+  # Line numbers are all that a report shows, and full debug information compiles slowly.
+  set(CMAKE_CXX_FLAGS_DEBUG "-O1 -g1")
   set(sanitize -fsanitize=${PYRUNTIME_SANITIZE} -fno-sanitize-recover=all)
   target_compile_options(pyruntime_options INTERFACE
-    ${sanitize} -O1 -g -fno-omit-frame-pointer
+    ${sanitize} -fno-omit-frame-pointer
     # GCC's flow analysis is confused by what sanitizers insert.
     -Wno-maybe-uninitialized)
   target_link_options(pyruntime_options INTERFACE ${sanitize})
