@@ -8,10 +8,14 @@ from pyruntime.config import ModelOptions
 # (name, dtype, shape with -1 for any, symbols)
 _Spec = tuple[str, str, tuple[int, ...], tuple[str, ...]]
 
-@final
-class ModelVersion:
-    """One loaded version of a model."""
+# pybind11's own metaclass.
+class _Type(type): ...
 
+@final
+class ModelVersion(metaclass=_Type):
+    """One loaded version of a model; made by load()."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
     @staticmethod
     def load(
         name: str,
@@ -47,7 +51,7 @@ class ModelVersion:
     def close(self) -> None: ...
 
 @final
-class Registry:
+class Registry(metaclass=_Type):
     """Names to models: what is served now."""
 
     def __init__(self) -> None: ...
@@ -59,7 +63,7 @@ class Registry:
     def capsule(self) -> object: ...
 
 @final
-class InferCall:
+class InferCall(metaclass=_Type):
     """One ModelInfer call: request bytes in, response bytes out. Used once."""
 
     def __init__(self, registry: Registry) -> None: ...

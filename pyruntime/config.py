@@ -259,7 +259,7 @@ def _make(cls: type[_T], values: object, where: str) -> _T:
         return values
     if not isinstance(values, Mapping):
         raise InvalidInput(f"{where}: expected a table, got {values!r}")
-    known = [item.name for item in dataclasses.fields(cast(Any, cls))]
+    known = [item.name for item in dataclasses.fields(cast("Any", cls))]
     unknown = [name for name in values if name not in known]
     if unknown:
         expected = ", ".join(map(repr, known))

@@ -132,6 +132,9 @@ class Model(Handle):
 
         Dynamic dimensions other than the first count as 1. Raises what `infer` does.
         """
+        for name, value in (("rows", rows), ("runs", runs)):
+            if value < 1:
+                raise InvalidInput(f"warm_up: {name}: expected at least 1, got {value!r}")
         self._native().warm_up(rows, runs)
 
     def stats(self) -> ModelStats:
@@ -419,8 +422,8 @@ def _check_load(name: object, source: object, version: object, options: object) 
         raise InvalidInput(f"model '{name}': version: expected at least 1, got {version!r}")
     if not isinstance(options, ModelOptions):
         raise InvalidInput(f"model '{name}': options: expected ModelOptions, got {options!r}")
-    readable = str | os.PathLike | bytes | bytearray | memoryview
-    if not isinstance(source, readable) and (source is not None or options.engine == "onnx"):
+    is_readable = isinstance(source, str | os.PathLike | bytes | bytearray | memoryview)
+    if not is_readable and (source is not None or options.engine == "onnx"):
         kind = type(source).__name__
         raise InvalidInput(f"model '{name}': source: expected a path or bytes, got {kind}")
 

@@ -31,7 +31,8 @@ class TensorSpec:
     symbols: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        _expect(isinstance(self.name, str), "name", "a text", self.name)
+        name: object = self.name
+        _expect(isinstance(name, str) and name != "", "name", "a text that is not empty", name)
         _expect(self.dtype in DTYPES, "dtype", f"one of {', '.join(DTYPES)}", self.dtype)
         shape, symbols = _as_tuple(self.shape), _as_tuple(self.symbols)
         fits = shape is not None and all(isinstance(n, int) and n >= -1 for n in shape)
@@ -120,22 +121,19 @@ def _from_dlpack(value: Any, name: str) -> np.ndarray[Any, Any]:
             f"input '{name}': expected memory of the host, got memory of {device}:{index}; "
             "this build has no backend for it"
         )
-    return _core_from_dlpack(value)
-
-
-def _core_from_dlpack(value: Any) -> np.ndarray[Any, Any]:
     try:
         return np.from_dlpack(value)
     except (BufferError, RuntimeError, TypeError):
         # NumPy's importer knows no bfloat16.
         if "bfloat16" not in str(getattr(value, "dtype", "")):
             raise
-    import importlib
+    if type(value).__module__.partition(".")[0] != "torch":
+        return np.asarray(value)
+    import torch
 
-    torch = importlib.import_module("torch")
-    raw = np.from_dlpack(value.detach().view(torch.uint16))
+    bits: np.ndarray[Any, Any] = np.from_dlpack(value.detach().view(torch.uint16))
     dtype = bfloat16()
-    return raw if dtype is None else raw.view(dtype)
+    return bits if dtype is None else bits.view(dtype)
 
 
 def _from_buffer(value: Any) -> np.ndarray[Any, Any]:

@@ -24,8 +24,8 @@ namespace pyruntime {
 // A request under way whose result goes to a completion queue.
 struct PendingRequest {
   Completion completion;
+  std::shared_ptr<ModelVersion> model;  // before the request, whose pool it owns
   RequestRef request;
-  std::shared_ptr<ModelVersion> model;  // the request's pool
 
   void prepare(std::shared_ptr<CompletionQueue> queue, void (*deliver)(Completion*), void* owner) {
     completion.queue = std::move(queue);
@@ -72,6 +72,11 @@ inline void set_deadline(Request& request, double seconds) {
   if (seconds > kLongest) return;
   const auto wait = std::chrono::duration<double>(std::fmax(seconds, 0.0));
   request.deadline = SteadyClock::instance().now() + std::chrono::duration_cast<Nanoseconds>(wait);
+}
+
+// Whether `status` says that the version went away before it took the request.
+inline bool is_refused_by_closed(const Status& status) {
+  return status.code() == ErrorCode::kUnavailable;
 }
 
 inline void set_priority(Request& request, int priority) {

@@ -233,46 +233,67 @@ cdef class Handle:
         Raises InvalidInput, ModelNotFound, Overloaded, DeadlineExceeded, Cancelled, Unavailable,
         Unimplemented, EngineError.
         """
+        # In this order: the request goes before the model, whose pool it is from.
         cdef shared_ptr[ModelVersion] model
         cdef RequestRef request
         cdef Status status
-        cdef Plan plan = self.resolve(&model)
-        request = model.get().new_request()
-        holder = set_inputs(plan, model.get(), request.get(), inputs)
-        if outputs is not None or timeout_s is not None or priority is not NORMAL:
-            set_options(model.get(), request.get(), outputs, timeout_s, priority)
-        with nogil:
-            status = model.get().infer(request)
-        del holder
-        raise_if_failed(status)
-        return take_outputs(plan, request.get())
+        cdef Plan plan
+        while True:
+            plan = self.resolve(&model)
+            request = model.get().new_request()
+            holder = set_inputs(plan, model.get(), request.get(), inputs)
+            if outputs is not None or timeout_s is not None or priority is not NORMAL:
+                set_options(model.get(), request.get(), outputs, timeout_s, priority)
+            with nogil:
+                status = model.get().infer(request)
+            del holder
+            if status.ok():
+                return take_outputs(plan, request.get())
+            request.reset()
+            if not self.has_successor(model, status):
+                raise_if_failed(status)
 
     def _start(self, inputs, outputs, timeout_s, priority, future, CompletionQueue queue not None):
         """Submit a request whose result `queue` will bring to `future`."""
-        cdef Pending pending = Pending.__new__(Pending)
-        cdef Request* request
-        cdef ModelVersion* model
+        cdef Pending pending
         cdef Status status
+        while True:
+            pending = Pending.__new__(Pending)
+            self.prepare(pending, inputs, outputs, timeout_s, priority)
+            pending.future = future
+            pending.queue = queue
+            pending.state.prepare(queue.queue, deliver_pending, <void*>pending)
+            Py_INCREF(pending)  # deliver_pending() drops it
+            queue.in_flight += 1
+            status = pending.state.model.get().submit(pending.state.request)
+            if status.ok():
+                return pending
+            Py_DECREF(pending)
+            queue.in_flight -= 1
+            pending.future = None
+            pending.state.request.reset()
+            if not self.has_successor(pending.state.model, status):
+                raise_if_failed(status)
+
+    cdef int prepare(self, Pending pending, inputs, outputs, timeout_s, priority) except -1:
+        cdef ModelVersion* model
+        cdef Request* request
         pending.plan = self.resolve(&pending.state.model)
         model = pending.state.model.get()
         pending.state.request = model.new_request()
         request = pending.state.request.get()
         pending.holder = set_inputs(pending.plan, model, request, inputs)
         set_options(model, request, outputs, timeout_s, priority)
-        pending.future = future
-        pending.queue = queue
-        pending.state.prepare(queue.queue, deliver_pending, <void*>pending)
-        Py_INCREF(pending)  # deliver_pending() drops it
-        queue.in_flight += 1
-        try:
-            status = model.submit(pending.state.request)
-            raise_if_failed(status)
-        except BaseException:
-            queue.in_flight -= 1
-            Py_DECREF(pending)
-            pending.future = None
-            raise
-        return pending
+        return 0
+
+    cdef bint has_successor(self, const shared_ptr[ModelVersion]& refused,
+                            const Status& status) except -1:
+        """Whether another version answers now than the one that closed meanwhile."""
+        cdef shared_ptr[ModelVersion] model
+        if not self.follows_latest or not is_refused_by_closed(status):
+            return False
+        self.resolve(&model)
+        return model.get() != refused.get()
 
     def _model_capsule(self):
         """The version that answers now, for _core.ModelVersion.from_capsule."""
@@ -342,7 +363,7 @@ cdef class CompletionQueue:
     cdef readonly bint is_of_loop
     cdef readonly bint is_abandoned
 
-    def __init__(self, *, bint is_of_loop=False):
+    def __init__(self, bint is_of_loop=False):
         self.queue = make_queue()
         self.is_of_loop = is_of_loop
 

@@ -125,6 +125,7 @@ cdef extern from "bindings/hot.h" namespace "pyruntime":
     int type_of_spec(const TensorSpec&)
     weak_ptr[ModelVersion] weaken(const shared_ptr[ModelVersion]&)
     cpp_bool is_of(const weak_ptr[ModelVersion]&, const shared_ptr[ModelVersion]&)
+    cpp_bool is_refused_by_closed(const Status&)
     void set_deadline(Request&, double seconds)
     void set_priority(Request&, int)
     string_view view_of(const char*, Py_ssize_t)
