@@ -24,7 +24,7 @@ namespace pyruntime {
 namespace {
 
 // Classes too large for a slab are multiples of 4 KiB: they waste no page.
-constexpr std::size_t kSlabBytes = std::size_t{128} << 10;
+constexpr std::size_t kSlabBytes = std::size_t{128} << 10U;
 constexpr std::size_t kMaxBytesInSlab = kSlabBytes / 8;
 
 }  // namespace

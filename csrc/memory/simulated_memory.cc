@@ -13,8 +13,8 @@
 namespace pyruntime {
 namespace {
 
-constexpr std::size_t kAddressBytes = std::size_t{16} << 30;  // reserved, never touched
-constexpr int64_t kMemoryBytes = int64_t{1} << 30;
+constexpr std::size_t kAddressBytes = std::size_t{16} << 30U;  // reserved, never touched
+constexpr std::size_t kMemoryBytes = std::size_t{1} << 30U;
 constexpr std::size_t kAlignment = 256;
 
 uintptr_t number(const void* address) { return reinterpret_cast<uintptr_t>(address); }
@@ -45,6 +45,7 @@ SimulatedMemory::SimulatedMemory(int16_t index)
     throw Error(ErrorCode::kUnavailable, name_ + ": mmap of " + std::to_string(kAddressBytes) +
                                              " bytes of addresses: " + std::strerror(errno));
   }
+  range_ = static_cast<std::byte*>(range);
   first_address_ = number(range);
   next_address_ = first_address_;
 }
@@ -69,22 +70,24 @@ uintptr_t SimulatedMemory::find_room(std::size_t room_bytes) {
 
 void* SimulatedMemory::allocate(std::size_t size_bytes) {
   const std::lock_guard lock(mutex_);
-  const auto limit =
-      static_cast<std::size_t>(faults_.memory_bytes < 0 ? kMemoryBytes : faults_.memory_bytes);
-  const Error none_left(ErrorCode::kOverloaded, name_ + ": no " + std::to_string(size_bytes) +
-                                                    " bytes left: " + std::to_string(used_bytes_) +
-                                                    " in use of " + std::to_string(limit));
-  if (used_bytes_ > limit || size_bytes > limit - used_bytes_) throw none_left;
+  const std::size_t limit =
+      faults_.memory_bytes < 0 ? kMemoryBytes : static_cast<std::size_t>(faults_.memory_bytes);
+  const auto none_left = [&] {
+    return Error(ErrorCode::kOverloaded, name_ + ": no " + std::to_string(size_bytes) +
+                                             " bytes left: " + std::to_string(used_bytes_) +
+                                             " in use of " + std::to_string(limit));
+  };
+  if (used_bytes_ > limit || size_bytes > limit - used_bytes_) throw none_left();
   // A gap behind each makes work that runs over its end fail.
   const std::size_t room_bytes = (size_bytes / kAlignment + 2) * kAlignment;
   const uintptr_t address = find_room(room_bytes);
   std::unique_ptr<std::byte[]> bytes(new (std::nothrow) std::byte[size_bytes]);
-  if (address == 0 || bytes == nullptr) throw none_left;
+  if (address == 0 || bytes == nullptr) throw none_left();
   if (size_bytes != 0) std::memset(bytes.get(), kPoison, size_bytes);
   allocations_.emplace(address, Allocation{size_bytes, room_bytes, std::move(bytes)});
   next_address_ = address + room_bytes;
   used_bytes_ += size_bytes;
-  return reinterpret_cast<void*>(address);
+  return range_ + (address - first_address_);
 }
 
 void SimulatedMemory::free(void* address, std::size_t size_bytes) noexcept {

@@ -89,6 +89,7 @@ class SimulatedMemory {
 
   // Constant after construction.
   const std::string name_;
+  std::byte* range_ = nullptr;  // where addresses come from
   uintptr_t first_address_ = 0;
 
   mutable std::mutex mutex_;  // guards what is below, and all device bytes

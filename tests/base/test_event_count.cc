@@ -1,11 +1,13 @@
 #include <atomic>
 #include <chrono>
+#include <random>
 #include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
 
 #include "base/bounded_queue.h"
+#include "base/cache_line.h"
 #include "base/event_count.h"
 #include "base/interleaving.h"
 
@@ -99,6 +101,41 @@ TEST_CASE("no wake-up is lost in ping-pong through one word") {
   play(0);
   other.join();
   CHECK(turn.load() == kRounds);
+}
+
+TEST_CASE("publishing and preparing at the same instant loses no wake-up") {
+  const Watchdog watchdog("the same instant");
+  constexpr uint32_t kRounds = 20000;
+  EventCount events;
+  alignas(pyruntime::kCacheLine) std::atomic<uint32_t> published{0};
+  alignas(pyruntime::kCacheLine) std::atomic<uint32_t> arrived{0};
+  const auto meet = [&](uint32_t round) {
+    arrived.fetch_add(1);
+    for (int spins = 0; arrived.load() < 2 * round; ++spins) {
+      if (spins > 1000) std::this_thread::yield();
+    }
+  };
+  std::thread producer([&] {
+    std::minstd_rand random(1);
+    for (uint32_t round = 1; round <= kRounds; ++round) {
+      meet(round);
+      for (auto n = random() % 8; n != 0; --n) pyruntime::cpu_relax();
+      published.store(round, std::memory_order_relaxed);
+      events.notify_one();
+    }
+  });
+  for (uint32_t round = 1; round <= kRounds; ++round) {
+    meet(round);
+    while (published.load(std::memory_order_relaxed) != round) {
+      const EventCount::Ticket ticket = events.prepare_wait();
+      if (published.load(std::memory_order_relaxed) == round) {
+        events.cancel_wait();
+      } else {
+        events.wait(ticket);
+      }
+    }
+  }
+  producer.join();
 }
 
 TEST_CASE("no wake-up is lost between many producers and consumers of a one-cell queue") {

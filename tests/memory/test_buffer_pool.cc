@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -358,6 +361,37 @@ TEST_CASE("threads that allocate, share, trim and look never meet in one block")
   CHECK(granted + refused == kThreads * kRounds);
   pool.trim();
   CHECK(pool.stats().held_bytes == 0);
+}
+
+TEST_CASE("no block is ever lent to two threads at once") {
+  // Long enough that threads are preempted between reading a link and using it.
+  constexpr auto kLong = std::chrono::milliseconds(400);
+  BufferPool pool(cpu(), {});
+  std::atomic<bool> is_shared{false};
+  std::atomic<uint64_t> taken{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      const auto end = std::chrono::steady_clock::now() + kLong;
+      for (int round = 0; std::chrono::steady_clock::now() < end; ++round) {
+        // Two at a time, given back in either order: what ABA needs.
+        Buffer buffers[2] = {pool.allocate(64, nullptr), pool.allocate(64, nullptr)};
+        for (const Buffer& buffer : buffers) {
+          std::atomic_ref<int> owners(*reinterpret_cast<int*>(buffer.data()));
+          if (owners.fetch_add(1) != 0) is_shared = true;
+        }
+        for (const Buffer& buffer : buffers) {
+          std::atomic_ref<int>(*reinterpret_cast<int*>(buffer.data())).fetch_sub(1);
+        }
+        buffers[round % 2].reset();
+        taken.fetch_add(2, std::memory_order_relaxed);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK_FALSE(is_shared);
+  CHECK(pool.stats().used_bytes == 0);
+  CHECK(pool.stats().allocations == taken);
 }
 
 TEST_CASE("threads that want the last block get it once") {
