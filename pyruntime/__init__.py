@@ -23,7 +23,8 @@ from pyruntime.errors import (
     Unavailable,
     Unimplemented,
 )
-from pyruntime.runtime import Model, Runtime
+from pyruntime.model import Model
+from pyruntime.runtime import Runtime
 from pyruntime.telemetry import BatchSizeStats, LatencyStats, ModelStats, PoolStats
 from pyruntime.tensors import TensorSpec
 

@@ -1,193 +1,20 @@
-"""Runtime and Model: load, infer, submit, infer_async."""
+"""Runtime: loads models, serves them by name and version, unloads them."""
 
 import atexit
 import os
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from types import TracebackType
+from typing import Any, Self
 
 from pyruntime import _core
-from pyruntime._hot import Handle
 from pyruntime.config import ModelOptions, find_onnxruntime
 from pyruntime.errors import InvalidInput, ModelNotFound, Unavailable
-from pyruntime.telemetry import ModelStats
-from pyruntime.tensors import TensorSpec
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    import numpy as np
-
-    from pyruntime.completions import InferFuture
-
-    Outputs = dict[str, np.ndarray[Any, Any]]
+from pyruntime.model import Model
 
 __all__ = ["Model", "Runtime"]
-
-Priority = Literal["high", "normal", "low"]
-
-
-class Model(Handle):
-    """A loaded model, called by `infer`, `submit` or `infer_async`; see Runtime.load and .model.
-
-    It is one version, or whichever is the latest at each call. Any thread may call it. As a
-    context manager it unloads what it is at the end.
-
-    name: of the model.
-    """
-
-    def __init__(self, runtime: "Runtime", model: _core.ModelVersion, *, follows_latest: bool):
-        """Made by a Runtime."""
-        super().__init__(runtime._native.capsule, model.capsule, follows_latest=follows_latest)
-        self._runtime = runtime
-        self._first = _Description(model)
-        self._follows_latest = follows_latest
-
-    @property
-    def version(self) -> int:
-        """The version that answers now."""
-        return self._description.version
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """What `infer` takes, in the model's own order."""
-        return self._description.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """What `infer` returns, in the model's own order."""
-        return self._description.outputs
-
-    @property
-    def metadata(self) -> Mapping[str, str]:
-        """The producer, the graph's name and the model's own keys."""
-        return self._description.metadata
-
-    @property
-    def is_batchable(self) -> bool:
-        """Whether rows of separate requests may share a run."""
-        return self._description.is_batchable
-
-    @property
-    def options(self) -> ModelOptions:
-        """What it was loaded with."""
-        return self._runtime._options_of(self.name, self.version)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it accepts requests now."""
-        try:
-            return self._native().is_accepting
-        except (ModelNotFound, Unavailable):
-            return False
-
-    def submit(
-        self,
-        inputs: Mapping[str, Any],
-        *,
-        outputs: Sequence[str] | None = None,
-        timeout_s: float | None = None,
-        priority: Priority = "normal",
-    ) -> "Future[Outputs]":
-        """Start one request; arguments as for `infer`.
-
-        The memory of `inputs` is kept, and must not be changed, until the future is done. What
-        `infer` returns or raises, the future does; but bad inputs, Overloaded and Unavailable
-        are raised here. The future's cancel() succeeds while the request has not begun to run.
-        """
-        completions = _completions()
-        future: InferFuture = completions.InferFuture()
-        queue = completions.thread_queue()
-        pending = self._start(inputs, outputs, timeout_s, priority, future, queue)
-        future.bind(pending.cancel)
-        return future
-
-    async def infer_async(
-        self,
-        inputs: Mapping[str, Any],
-        *,
-        outputs: Sequence[str] | None = None,
-        timeout_s: float | None = None,
-        priority: Priority = "normal",
-    ) -> "Outputs":
-        """Run one request without blocking the event loop; as `infer`.
-
-        The memory of `inputs` must not be changed meanwhile. When the task is cancelled, so is
-        the request, unless it runs already; what it would have returned is then dropped.
-        """
-        loop, queue = _event_loops().queue_of_running_loop()
-        future = loop.create_future()
-        pending = self._start(inputs, outputs, timeout_s, priority, future, queue)
-        try:
-            return await future  # type: ignore[no-any-return]
-        except BaseException:
-            pending.cancel()
-            raise
-
-    def warm_up(self, rows: int = 1, runs: int = 1) -> None:
-        """Run zeros of `rows` rows through each instance, `runs` times.
-
-        Dynamic dimensions other than the first count as 1. Raises what `infer` does.
-        """
-        for name, value in (("rows", rows), ("runs", runs)):
-            if value < 1:
-                raise InvalidInput(f"warm_up: {name}: expected at least 1, got {value!r}")
-        self._native().warm_up(rows, runs)
-
-    def stats(self) -> ModelStats:
-        """Counters and latencies of the version that answers now, since it was loaded."""
-        return ModelStats.from_native(self._native().stats())
-
-    def unload(self) -> None:
-        """Stop serving it, wait for what it has accepted, and free it.
-
-        A model that follows the latest unloads all versions. Unloading twice does nothing.
-        """
-        try:
-            if self._follows_latest:
-                self._runtime.unload(self.name)
-            else:
-                self._runtime._unload_if_same(self, self._first.version)
-        except ModelNotFound:
-            pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.unload()
-
-    def __repr__(self) -> str:
-        version = "latest" if self._follows_latest else f"{self._first.version}"
-        inputs = ", ".join(f"{spec.name}: {spec}" for spec in self._first.inputs)
-        outputs = ", ".join(f"{spec.name}: {spec}" for spec in self._first.outputs)
-        return f"<Model {self.name} version {version} ({inputs}) -> ({outputs})>"
-
-    def _native(self) -> _core.ModelVersion:
-        return _core.ModelVersion.from_capsule(self._model_capsule())
-
-    @property
-    def _description(self) -> "_Description":
-        return _Description(self._native()) if self._follows_latest else self._first
-
-
-class _Description:
-    """What does not change while a version is loaded."""
-
-    def __init__(self, model: _core.ModelVersion) -> None:
-        self.version = model.version
-        self.inputs = tuple(TensorSpec(*spec) for spec in model.inputs)
-        self.outputs = tuple(TensorSpec(*spec) for spec in model.outputs)
-        self.metadata = MappingProxyType(model.metadata)
-        self.is_batchable = model.is_batchable
 
 
 class Runtime:
@@ -409,8 +236,9 @@ def _close_all() -> None:
     """Close what is open: results of requests under way still reach their futures."""
     for runtime in list(_runtimes):
         runtime.close()
-    if _completions_module is not None:
-        _completions_module.stop()
+    completions = sys.modules.get("pyruntime.completions")
+    if completions is not None:
+        completions.stop()
 
 
 def _check_load(name: object, source: object, version: object, options: object) -> None:
@@ -426,27 +254,3 @@ def _check_load(name: object, source: object, version: object, options: object) 
     if not is_readable and (source is not None or options.engine == "onnx"):
         kind = type(source).__name__
         raise InvalidInput(f"model '{name}': source: expected a path or bytes, got {kind}")
-
-
-# Imported at the first use: concurrent.futures and asyncio cost more than all the rest.
-_completions_module: Any = None
-_event_loops_module: Any = None
-
-
-def _completions() -> Any:
-    global _completions_module
-    if _completions_module is None:
-        from pyruntime import completions
-
-        _completions_module = completions
-    return _completions_module
-
-
-def _event_loops() -> Any:
-    global _event_loops_module
-    if _event_loops_module is None:
-        from pyruntime import event_loops
-
-        _completions()  # has to be stopped when the interpreter exits
-        _event_loops_module = event_loops
-    return _event_loops_module

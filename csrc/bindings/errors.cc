@@ -10,6 +10,7 @@ namespace pyruntime {
 
 void bind_errors(py::module_& module) {
   (void)module;
+  // NOLINTNEXTLINE(performance-unnecessary-value-param): pybind11's signature
   py::register_local_exception_translator([](std::exception_ptr caught) {
     try {
       if (caught) std::rethrow_exception(caught);

@@ -73,6 +73,7 @@ inline void set_python_error_from_caught() noexcept {
   try {
     throw;
   } catch (const PythonErrorIsSet&) {
+    return;
   } catch (const Error& error) {
     set_python_error(error.status());
   } catch (const std::bad_alloc&) {
