@@ -1,0 +1,1 @@
+"""The cases of the `onnx` package's backend tests, and what is known of them."""
