@@ -8,7 +8,6 @@ with pyruntime.Runtime() as runtime:
 """
 
 from pathlib import Path as _Path
-from typing import TYPE_CHECKING
 
 from pyruntime.config import Batching, InstanceGroup, ModelOptions, ProviderOptions
 from pyruntime.devices import DeviceInfo, devices
@@ -28,8 +27,7 @@ from pyruntime.runtime import Runtime
 from pyruntime.telemetry import BatchSizeStats, LatencyStats, ModelStats, PoolStats
 from pyruntime.tensors import TensorSpec
 
-if TYPE_CHECKING:
-    __version__: str
+__version__: str  # given by __getattr__
 
 __all__ = [
     "BatchSizeStats",
