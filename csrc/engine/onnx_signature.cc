@@ -143,7 +143,8 @@ std::map<std::string, std::string> read_metadata(const OrtSession* session) {
           "ModelMetadataLookupCustomMetadataMap");
     metadata[key] = take_text(text);
   }
-  if (keys != nullptr) check(api().AllocatorFree(default_allocator(), keys), "AllocatorFree");
+  if (keys != nullptr)
+    check(api().AllocatorFree(default_allocator(), static_cast<void*>(keys)), "AllocatorFree");
   return metadata;
 }
 
@@ -178,7 +179,8 @@ Signature read_signature(const OrtSession* session, const std::string& model) {
       char* text = nullptr;
       check((api().*name_call)(session, i, default_allocator(), &text), "SessionGetName", model);
       std::string name = take_text(text);
-      const std::string where = model + ": " + std::string(side) + " '" + name + "'";
+      std::string where = model;
+      where.append(": ").append(side).append(" '").append(name).append("'");
       OrtTypeInfo* made = nullptr;
       check((api().*type_call)(session, i, &made), "SessionGetTypeInfo", where);
       const TypeInfo info(made);

@@ -21,7 +21,7 @@ thread_local int depth_in_library = 0;
 thread_local int our_allocations = 0;
 thread_local int their_allocations = 0;
 
-void note_allocation() {
+[[maybe_unused]] void note_allocation() {
   if (is_counting) ++(depth_in_library == 0 ? our_allocations : their_allocations);
 }
 }  // namespace

@@ -81,7 +81,7 @@ TEST_CASE("every data type goes through, element for element") {
     Model model("identity_" + std::string(data_type_name(type)));
     CHECK(model.session->signature().inputs[0].type == type);
 
-    std::vector<unsigned char> bytes(3 * 4 * element_size_bytes(type));
+    std::vector<unsigned char> bytes(std::size_t{12} * element_size_bytes(type));
     for (std::size_t k = 0; k < bytes.size(); ++k) {
       bytes[k] = static_cast<unsigned char>(type == DataType::kBool ? k % 2 : k * 5 + 1);
     }
@@ -99,6 +99,7 @@ TEST_CASE("strings go through with zero bytes, empty ones and long ones") {
   const std::vector<std::string> texts{
       std::string("a\0b", 3), "", "\xff\xfe", std::string(100'000, 'x'), "ä", "", "end", ""};
   std::vector<StringRef> refs;
+  refs.reserve(texts.size());
   for (const std::string& text : texts) refs.push_back({text.data(), text.size()});
   refs[1] = StringRef{};  // nowhere at all
   REQUIRE(model.run({view(DataType::kString, {2, 4}, refs)}).ok());
@@ -425,7 +426,7 @@ TEST_CASE("every option is understood by the library") {
 TEST_CASE("runs under way end early as cancelled, and later ones are good") {
   if (!has_onnx_library()) return;
   Model model("add_repeatedly");
-  std::vector<int64_t> count{int64_t{1} << 40};
+  std::vector<int64_t> count{1'000'000'000'000};
   std::vector<float> values(4);
   std::atomic<bool> is_done{false};
   Status status;
