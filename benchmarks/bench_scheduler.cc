@@ -76,9 +76,9 @@ class BareRun {
   void operator()() {
     const ort::OrtValue* inputs[] = {input_.get()};
     ort::OrtValue* outputs[] = {output_.get()};
-    ort::check(ort::api().Run(session_.get(), nullptr, &input_name_, inputs, 1, &output_name_, 1,
-                              outputs),
-               "Run");
+    ort::check(
+        ort::api().Run(session_.get(), nullptr, &input_name_, inputs, 1, &output_name_, 1, outputs),
+        "Run");
   }
 
  private:

@@ -78,7 +78,7 @@ class Batching:
     def __post_init__(self) -> None:
         _check_integer(self, "max_rows", least=1)
         _check_integer(self, "max_delay_us", least=0)
-        _check_integer(self, "queue_capacity", least=1, most=2**31 - 1)
+        _check_integer(self, "queue_capacity", least=1, most=65536)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ class BoundedQueue {
  private:
   // A cell is free for push number n at ticket 2n and holds its value at
   // 2n + 1. Doubled tickets keep the two apart in a queue of one cell too.
-  struct alignas(kCacheLine / 2) Cell {
+  struct Cell {
     std::atomic<uint64_t> ticket{0};
     T value{};
   };

@@ -66,8 +66,7 @@ class Histogram {
     buckets_[HistogramScale::bucket_of(value)].fetch_add(n, std::memory_order_relaxed);
     sum_ns_.fetch_add(value * n, std::memory_order_relaxed);
     uint64_t max = max_ns_.load(std::memory_order_relaxed);
-    while (value > max &&
-           !max_ns_.compare_exchange_weak(max, value, std::memory_order_relaxed)) {
+    while (value > max && !max_ns_.compare_exchange_weak(max, value, std::memory_order_relaxed)) {
     }
   }
 

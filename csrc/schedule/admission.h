@@ -20,7 +20,9 @@ class Admission {
   // It waits no longer.
   void leave_queue() { queued_.fetch_sub(1, std::memory_order_relaxed); }
   // It is done. The last touch of this object by that request's thread.
-  void leave() { outstanding_.fetch_sub(1, std::memory_order_release); }  // pairs with outstanding()
+  void leave() {
+    outstanding_.fetch_sub(1, std::memory_order_release);
+  }  // pairs with outstanding()
 
   void stop_accepting() { accepting_.store(false, std::memory_order_seq_cst); }
   bool is_accepting() const { return accepting_.load(std::memory_order_relaxed); }

@@ -16,8 +16,8 @@ struct Batch {
   std::vector<Request*> members;
   int64_t rows = 0;
   Bucket* bucket = nullptr;
-  TimePoint oldest{};     // the first member's submission
-  TimePoint deadline{};   // the earliest of the members
+  TimePoint oldest{};  // the first member's submission
+  TimePoint latest{};  // when it must run for every member to meet its deadline
   TimePoint formed_at{};
 
   bool is_empty() const { return members.empty(); }

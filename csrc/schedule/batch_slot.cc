@@ -11,6 +11,9 @@ constexpr std::size_t kAlignment = 64;
 // is cheaper than describing the caller's memory to the engine.
 constexpr std::size_t kBoundBytes = std::size_t{64} << 10;
 
+// Bindings are kept for each number of rows up to this.
+constexpr int64_t kMaxBoundRows = 256;
+
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) & ~(kAlignment - 1); }
 
 // Places tensors one behind the other from `base`; null only measures.
@@ -41,11 +44,13 @@ BatchSlot::BatchSlot(const SlotContext& context, Stream& stream)
     : context_(context),
       stream_(stream),
       on_host_(context.backend.is_host_accessible()),
+      max_bound_rows_(std::min(context.max_rows, kMaxBoundRows)),
       event_(context.backend.create_event()) {
   const Signature& signature = context_.plan.signature();
   inputs_.resize(signature.inputs.size());
   outputs_.resize(signature.outputs.size());
   results_.resize(signature.outputs.size());
+  retried_.reserve(static_cast<std::size_t>(context.max_rows));
   if (on_host_ && !context_.plan.has_strings()) {
     Status ignored;  // without it every batch takes one of the other ways
     bound_memory_ = context_.host_pool.allocate(kBoundBytes, &ignored);
@@ -62,9 +67,16 @@ void BatchSlot::begin(bool may_preallocate) {
   may_preallocate_ = may_preallocate;
   wanted_ = 0;
   for (const Request* request : batch_.members) wanted_ |= request->wanted;
-  status_ = prepare();
-  gathered_at_ = context_.clock.now();
-  if (status_.ok()) status_ = launch();
+  // An owner may be a thread without anyone above it to catch.
+  try {
+    status_ = prepare();
+    gathered_at_ = context_.clock.now();
+    if (status_.ok()) status_ = launch();
+  } catch (const Error& error) {
+    status_ = error.status();
+  } catch (const std::exception& error) {
+    status_ = Status(ErrorCode::kOverloaded, error.what());
+  }
   stream_.record(*event_);
 }
 
@@ -78,9 +90,7 @@ Status BatchSlot::prepare() {
   }
   shape_inputs(&inputs_);
   if (on_host_ && batch_.members.size() == 1) {
-    const Request& request = *batch_.members.front();
-    for (std::size_t i = 0; i < inputs_.size(); ++i) view(request.inputs[i], &inputs_[i]);
-    return prepare_outputs();
+    return prepare_outputs();  // read where they lie
   }
   Status status;
   const std::size_t bytes = at_least_one(place(inputs_, nullptr));
@@ -149,12 +159,12 @@ Status BatchSlot::prepare_outputs() {
 BatchSlot::Bound* BatchSlot::find_bound() {
   const Bucket& bucket = *batch_.bucket;
   if (!may_preallocate_ || !bound_memory_ || !bucket.has_fixed_shapes || batch_.rows < 1 ||
-      batch_.rows > context_.max_rows || !context_.plan.knows_outputs()) {
+      batch_.rows > max_bound_rows_ || !context_.plan.knows_outputs()) {
     return nullptr;
   }
   if (bounds_.size() <= bucket.index) bounds_.resize(bucket.index + 1);
   std::vector<Bound>& by_rows = bounds_[bucket.index];
-  if (by_rows.empty()) by_rows.resize(static_cast<std::size_t>(context_.max_rows) + 1);
+  if (by_rows.empty()) by_rows.resize(static_cast<std::size_t>(max_bound_rows_) + 1);
   Bound& bound = by_rows[static_cast<std::size_t>(batch_.rows)];
   if (!bound.is_tried) make_bound(&bound);
   return bound.run == nullptr ? nullptr : &bound;
@@ -166,7 +176,11 @@ void BatchSlot::make_bound(Bound* bound) {
   shape_inputs(&bound->inputs);
   context_.plan.shape_outputs(batch_.rows, context_.session.device(), &bound->outputs);
   const std::size_t input_bytes = place(bound->inputs, nullptr);
-  if (input_bytes + place(bound->outputs, nullptr) > kBoundBytes) return;
+  if (input_bytes + place(bound->outputs, nullptr) > kBoundBytes) {
+    bound->inputs = {};
+    bound->outputs = {};
+    return;
+  }
   place(bound->inputs, bound_memory_.data());
   place(bound->outputs, bound_memory_.data() + input_bytes);
   bound->run = context_.session.bind(bound->inputs, bound->outputs);
@@ -244,8 +258,8 @@ bool BatchSlot::finish() {
   }
   if (status.ok()) {
     scatter();
-  } else if (is_alone) {
-    fail(std::move(status));
+  } else if (is_alone || status.code() == ErrorCode::kCancelled) {
+    fail(status);
   } else {
     run_each_alone();
   }
@@ -255,24 +269,22 @@ bool BatchSlot::finish() {
 bool BatchSlot::outputs_follow_rows() const {
   if (bound_ != nullptr || is_preallocated_) return true;  // the engine has checked
   return std::all_of(outputs_.begin(), outputs_.end(), [&](const Tensor& output) {
-    return output.data == nullptr ||
-           (output.shape.rank() > 0 && output.shape[0] == batch_.rows);
+    return output.data == nullptr || (output.shape.rank() > 0 && output.shape[0] == batch_.rows);
   });
 }
 
-void BatchSlot::fail(Status status) {
-  Request* const request = batch_.members.front();
+void BatchSlot::fail(const Status& status) {
   forget_run();
+  for (Request* request : batch_.members) request->complete(status, ran_at_);
   batch_.clear();
-  request->complete(std::move(status), ran_at_);
 }
 
 void BatchSlot::run_each_alone() {
-  const std::vector<Request*> members(batch_.members);  // a failure may allocate
+  retried_.assign(batch_.members.begin(), batch_.members.end());
   Bucket* const bucket = batch_.bucket;
-  context_.stats.count_retried(members.size());
+  context_.stats.count_retried(retried_.size());
   forget_run();
-  for (Request* request : members) {
+  for (Request* request : retried_) {
     batch_.members.assign(1, request);
     batch_.rows = request->rows_;
     batch_.bucket = bucket;

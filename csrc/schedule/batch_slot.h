@@ -84,7 +84,7 @@ class BatchSlot {
   void scatter();
   Status copy_out(Request& request, int64_t first_row);
   void slice_out(Request& request, int64_t first_row);
-  void fail(Status status);
+  void fail(const Status& status);
   void run_each_alone();
   void forget_run();
 
@@ -92,8 +92,10 @@ class BatchSlot {
   const SlotContext context_;
   Stream& stream_;
   const bool on_host_;  // the device computes on host memory
+  const int64_t max_bound_rows_;
   const std::unique_ptr<Event> event_;
 
+  std::vector<Request*> retried_;  // a failed batch's members, while each runs alone
   Buffer bound_memory_;
   std::vector<std::vector<Bound>> bounds_;  // by bucket, then rows
 

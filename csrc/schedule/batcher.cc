@@ -1,6 +1,10 @@
 #include "schedule/batcher.h"
 
 #include <algorithm>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
 
 namespace pyruntime {
 namespace {
@@ -29,6 +33,13 @@ Bucket::~Bucket() {
   for (auto& ring : rings) delete ring.load(std::memory_order_relaxed);
 }
 
+bool Bucket::is_empty() const {
+  return std::all_of(rings.begin(), rings.end(), [](const auto& slot) {
+    const BoundedQueue<Request*>* const ring = slot.load(std::memory_order_acquire);
+    return ring == nullptr || ring->is_empty();
+  });
+}
+
 Batcher::Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission,
                  SchedulerStats& stats)
     : options_(options),
@@ -51,24 +62,61 @@ Batcher::~Batcher() {
   }
 }
 
-void Batcher::submit(Request& request, int64_t rows) {
+void Batcher::prepare(Request& request, int64_t rows) {
   request.rows_ = rows;
   request.bucket_ = bucket_of(request, rows);
-  BoundedQueue<Request*>& ring = ring_of(*request.bucket_, request.priority);
+  ring_of(*request.bucket_, request.priority);
+}
+
+void Batcher::enter(Request& request) {
   // Two references: the scheduler's, dropped at completion, and the queue's,
   // dropped when the entry is taken out.
-  Request* entry = RequestRef(request).detach();
-  RequestRef(request).detach();
+  request.references_.fetch_add(2, std::memory_order_relaxed);
   request.state_.store(Request::kQueued, std::memory_order_release);  // pairs with claim()
+}
+
+void Batcher::submit(Request& request) {
+  enter(request);
+  BoundedQueue<Request*>& ring = ring_of(*request.bucket_, request.priority);
+  Request* entry = &request;
   // A ring has a cell for every request that may wait. A cell can look taken
-  // for the few instructions in which another thread empties it.
-  while (!ring.try_push(entry)) cpu_relax();
+  // while another thread empties it: some instructions, or a time slice.
+  for (int turns = 0; !ring.try_push(entry); ++turns) {
+    if (turns < 64) {
+      cpu_relax();
+    } else {
+      std::this_thread::yield();
+    }
+  }
+}
+
+void Batcher::submit_to(Batch& batch, Request& request) {
+  enter(request);
+  batch.clear();
+  add(batch, &request);
+}
+
+void Batcher::add(Batch& batch, Request* request) const {
+  if (batch.is_empty()) {
+    batch.bucket = request->bucket_;
+    batch.oldest = request->submitted_at_;
+    batch.latest = kNever;
+  }
+  batch.members.push_back(request);
+  batch.rows += request->rows_;
+  batch.oldest = std::min(batch.oldest, request->submitted_at_);
+  if (request->deadline != kNever) {
+    // Half of the time is left for what comes after the wait.
+    const Nanoseconds half = (request->deadline - request->submitted_at_) / 2;
+    batch.latest = std::min(batch.latest, request->submitted_at_ + half);
+  }
 }
 
 Bucket* Batcher::bucket_of(const Request& request, int64_t rows) {
   Bucket* const alone = buckets_[0].load(std::memory_order_relaxed);
   if (!is_batching() || rows == 0) return alone;
-  const std::size_t count = bucket_count_.load(std::memory_order_acquire);  // pairs with make_bucket()
+  const std::size_t count =
+      bucket_count_.load(std::memory_order_acquire);  // pairs with make_bucket()
   for (std::size_t i = 1; i < count; ++i) {
     Bucket* const bucket = buckets_[i].load(std::memory_order_relaxed);
     if (!has_dynamic_tails_) return bucket;
@@ -93,8 +141,7 @@ Bucket* Batcher::make_bucket(const Request& request) {
     if (bucket->tails == tails) return bucket;
   }
   if (count > kMaxBuckets) return buckets_[0].load(std::memory_order_relaxed);
-  auto* const bucket =
-      new Bucket(count, std::move(tails), /*is_single=*/false, /*is_fixed=*/true);
+  auto* const bucket = new Bucket(count, std::move(tails), /*is_single=*/false, /*is_fixed=*/true);
   buckets_[count].store(bucket, std::memory_order_relaxed);
   bucket_count_.store(count + 1, std::memory_order_release);  // pairs with bucket_of()
   return bucket;
@@ -102,7 +149,8 @@ Bucket* Batcher::make_bucket(const Request& request) {
 
 BoundedQueue<Request*>& Batcher::ring_of(Bucket& bucket, Priority priority) {
   auto& slot = bucket.rings[static_cast<std::size_t>(priority)];
-  BoundedQueue<Request*>* ring = slot.load(std::memory_order_acquire);  // pairs with the store below
+  BoundedQueue<Request*>* ring =
+      slot.load(std::memory_order_acquire);  // pairs with the store below
   if (ring != nullptr) return *ring;
   const std::lock_guard lock(make_mutex_);
   ring = slot.load(std::memory_order_relaxed);
@@ -113,15 +161,20 @@ BoundedQueue<Request*>& Batcher::ring_of(Bucket& bucket, Priority priority) {
   return *ring;
 }
 
+Request* Batcher::pop(Bucket& bucket, std::size_t priority) {
+  BoundedQueue<Request*>* const ring = bucket.rings[priority].load(std::memory_order_acquire);
+  if (ring == nullptr) return nullptr;
+  Request* request = nullptr;
+  while (ring->try_pop(request)) {
+    if (request->state_.load(std::memory_order_acquire) == Request::kQueued) return request;
+    drop(request);  // completed while it waited
+  }
+  return nullptr;
+}
+
 Request* Batcher::pop(Bucket& bucket) {
-  for (auto& slot : bucket.rings) {
-    BoundedQueue<Request*>* const ring = slot.load(std::memory_order_acquire);
-    if (ring == nullptr) continue;
-    Request* request = nullptr;
-    while (ring->try_pop(request)) {
-      if (request->state_.load(std::memory_order_acquire) == Request::kQueued) return request;
-      drop(request);  // completed while it waited
-    }
+  for (std::size_t priority = 0; priority < bucket.rings.size(); ++priority) {
+    if (Request* request = pop(bucket, priority)) return request;
   }
   return nullptr;
 }
@@ -131,9 +184,12 @@ Request* Batcher::pop_any() {
   // Starts elsewhere each time, so that a busy shape does not starve another.
   const std::size_t first =
       count == 1 ? 0 : next_bucket_.fetch_add(1, std::memory_order_relaxed) % count;
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::size_t at = first + i < count ? first + i : first + i - count;
-    if (Request* request = pop(*buckets_[at].load(std::memory_order_relaxed))) return request;
+  for (std::size_t priority = 0; priority < kPriorityCount; ++priority) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::size_t at = first + i < count ? first + i : first + i - count;
+      Bucket& bucket = *buckets_[at].load(std::memory_order_relaxed);
+      if (Request* request = pop(bucket, priority)) return request;
+    }
   }
   return nullptr;
 }
@@ -147,38 +203,41 @@ bool Batcher::collect(Batch& batch, Request*& carry) {
   const int64_t limit = options_.max_rows;
   bool added = false;
   while (carry == nullptr || batch.is_empty()) {
-    if (!batch.is_empty() && (batch.bucket->runs_alone || batch.rows >= limit ||
-                              static_cast<int64_t>(batch.members.size()) >= limit ||
-                              !is_batching())) {
+    if (!batch.is_empty() &&
+        (batch.bucket->runs_alone || batch.rows >= limit ||
+         static_cast<int64_t>(batch.members.size()) >= limit || !is_batching())) {
       break;
     }
     Request* request = std::exchange(carry, nullptr);
     if (request == nullptr) request = batch.is_empty() ? pop_any() : pop(*batch.bucket);
     if (request == nullptr) break;
-    if (batch.is_empty()) {
-      batch.bucket = request->bucket_;
-      batch.oldest = request->submitted_at_;
-      batch.deadline = request->deadline;
-    } else if (batch.rows + request->rows_ > limit) {
+    if (!batch.is_empty() && batch.rows + request->rows_ > limit) {
       carry = request;
       break;
     }
-    batch.members.push_back(request);
-    batch.rows += request->rows_;
-    batch.oldest = std::min(batch.oldest, request->submitted_at_);
-    batch.deadline = std::min(batch.deadline, request->deadline);
+    add(batch, request);
     added = true;
   }
   return added;
 }
 
 TimePoint Batcher::due_at(const Batch& batch) const {
-  return std::min(batch.oldest + Nanoseconds(options_.max_delay), batch.deadline);
+  return std::min(batch.oldest + Nanoseconds(options_.max_delay), batch.latest);
 }
 
 bool Batcher::is_due(const Batch& batch, const Request* carry, TimePoint now) const {
   return options_.max_delay.count() == 0 || carry != nullptr || batch.bucket->runs_alone ||
-         batch.rows >= options_.max_rows || !admission_.is_accepting() || now >= due_at(batch);
+         batch.rows >= options_.max_rows || !is_batching() || !admission_.is_accepting() ||
+         now >= due_at(batch) || has_work_beside(*batch.bucket);
+}
+
+bool Batcher::has_work_beside(const Bucket& bucket) const {
+  const std::size_t count = bucket_count_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Bucket* const other = buckets_[i].load(std::memory_order_relaxed);
+    if (other != &bucket && !other->is_empty()) return true;
+  }
+  return false;
 }
 
 bool Batcher::seal(Batch& batch, TimePoint now) {
@@ -190,10 +249,10 @@ bool Batcher::seal(Batch& batch, TimePoint now) {
     if (request->claim()) {
       request->timing.queue_ns = waited_ns;
       if (request->deadline < now) {
-        request->complete({ErrorCode::kDeadlineExceeded,
-                           "the deadline passed after " + std::to_string(waited_ns / 1000) +
-                               " us in the queue"},
-                          now);
+        request->complete(
+            {ErrorCode::kDeadlineExceeded,
+             "the deadline passed after " + std::to_string(waited_ns / 1000) + " us in the queue"},
+            now);
       } else {
         batch.members[kept++] = request;
         batch.rows += request->rows_;
@@ -208,10 +267,7 @@ bool Batcher::seal(Batch& batch, TimePoint now) {
 bool Batcher::is_empty() const {
   const std::size_t count = bucket_count_.load(std::memory_order_acquire);
   for (std::size_t i = 0; i < count; ++i) {
-    for (const auto& slot : buckets_[i].load(std::memory_order_relaxed)->rings) {
-      const BoundedQueue<Request*>* const ring = slot.load(std::memory_order_acquire);
-      if (ring != nullptr && !ring->is_empty()) return false;
-    }
+    if (!buckets_[i].load(std::memory_order_relaxed)->is_empty()) return false;
   }
   return true;
 }

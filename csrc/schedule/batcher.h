@@ -34,6 +34,8 @@ struct Bucket {
         has_fixed_shapes(is_fixed) {}
   ~Bucket();
 
+  bool is_empty() const;
+
   const std::size_t index;
   const std::vector<Shape> tails;  // of each input, without dimension 0
   const bool runs_alone;           // one request a batch
@@ -50,9 +52,13 @@ class Batcher {
   // Drops the entries of requests that were completed while they waited.
   ~Batcher();
 
-  // Queues a request that `admission` has let in, and takes a reference to it.
-  // It cannot fail: the rings hold as many as may be let in.
-  void submit(Request& request, int64_t rows);
+  // Finds the request's place. It may make one, and throw bad_alloc.
+  void prepare(Request& request, int64_t rows);
+  // Queues a prepared request that `admission` has let in, and takes references
+  // to it. It cannot fail: the rings hold as many as may be let in.
+  void submit(Request& request);
+  // The same, but straight into an empty batch instead of a ring.
+  void submit_to(Batch& batch, Request& request);
 
   // Adds waiting requests to `batch` until it is full or none fits. One that
   // was taken out and did not fit is left in `carry`, to be the next batch's
@@ -81,6 +87,10 @@ class Batcher {
   Bucket* bucket_of(const Request& request, int64_t rows);
   Bucket* make_bucket(const Request& request);
   BoundedQueue<Request*>& ring_of(Bucket& bucket, Priority priority);
+  void enter(Request& request);
+  void add(Batch& batch, Request* request) const;
+  bool has_work_beside(const Bucket& bucket) const;
+  Request* pop(Bucket& bucket, std::size_t priority);
   Request* pop(Bucket& bucket);
   Request* pop_any();
   void drop(Request* request);
@@ -95,7 +105,7 @@ class Batcher {
   std::array<std::atomic<Bucket*>, kMaxBuckets + 1> buckets_{};  // [0]: runs alone
   std::atomic<std::size_t> bucket_count_{0};                     // made so far
   std::atomic<std::size_t> next_bucket_{0};                      // where pop_any() looks first
-  std::mutex make_mutex_;                                        // guards making of buckets and rings
+  std::mutex make_mutex_;  // guards making of buckets and rings
 };
 
 }  // namespace pyruntime

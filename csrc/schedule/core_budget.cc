@@ -1,9 +1,9 @@
 #include "schedule/core_budget.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <thread>
+
+#include <sched.h>
 
 namespace pyruntime {
 

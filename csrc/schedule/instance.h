@@ -23,12 +23,21 @@ class Instance {
   // Threads: these from any.
 
   // A read-modify-write even when it fails; see Scheduler.
-  bool try_own() { return owned_.exchange(1, std::memory_order_acq_rel) == 0; }
-  void disown() { owned_.exchange(0, std::memory_order_acq_rel); }
-  // A hint.
-  bool looks_free() const { return owned_.load(std::memory_order_relaxed) == 0; }
-  // Exact, by a read-modify-write.
-  bool is_owned() { return owned_.fetch_or(0, std::memory_order_acq_rel) != 0; }
+  bool try_own() { return ownership_.exchange(kOwned, std::memory_order_acq_rel) != kOwned; }
+  // Tells the next owner, and who looks for work, of a request left in carry().
+  void disown() {
+    ownership_.exchange(carry_ == nullptr ? kFree : kFreeWithCarry, std::memory_order_acq_rel);
+  }
+  // Hints.
+  bool looks_free() const { return ownership_.load(std::memory_order_relaxed) != kOwned; }
+  bool looks_left_with_carry() const {
+    return ownership_.load(std::memory_order_relaxed) == kFreeWithCarry;
+  }
+  // Exact, by read-modify-writes.
+  bool is_owned() { return ownership_.fetch_or(0, std::memory_order_acq_rel) == kOwned; }
+  bool is_left_with_carry() {
+    return ownership_.fetch_or(0, std::memory_order_acq_rel) == kFreeWithCarry;
+  }
 
   // Where the resident thread sleeps.
   EventCount& events() { return events_; }
@@ -54,8 +63,11 @@ class Instance {
   void finish_oldest(Batcher& batcher);
 
  private:
+  enum Ownership : uint32_t { kFree, kOwned, kFreeWithCarry };
+
   BatchSlot& oldest() { return *slots_[oldest_]; }
 
+  EventCount events_;  // before the stream, whose last work may call it
   const std::unique_ptr<Stream> stream_;
   const bool is_synchronous_;
   std::vector<std::unique_ptr<BatchSlot>> slots_;
@@ -66,8 +78,7 @@ class Instance {
   std::size_t oldest_ = 0;   // slot of the oldest running batch
   std::size_t running_ = 0;  // slots in use, from oldest_ on
 
-  alignas(kCacheLine) std::atomic<uint32_t> owned_{0};
-  EventCount events_;
+  alignas(kCacheLine) std::atomic<uint32_t> ownership_{kFree};
 };
 
 }  // namespace pyruntime

@@ -27,12 +27,25 @@ bool Request::cancel() {
   return abandon(ErrorCode::kCancelled, "cancelled by the caller before it ran");
 }
 
+namespace {
+thread_local bool is_completing = false;
+}  // namespace
+
+bool Request::is_completing_here() { return is_completing; }
+
 void Request::complete(Status result, TimePoint now) {
   status = std::move(result);
-  for (Tensor& input : inputs) input.buffer.reset();
+  for (Tensor& input : inputs) {
+    input.data = nullptr;
+    input.buffer.reset();
+  }
   Admission* const admission = admission_;
   stats_->count_done(*this, rows_, (now - submitted_at_).count(), now);
-  if (on_complete != nullptr) on_complete(context, *this);
+  if (on_complete != nullptr) {
+    const bool was_completing = std::exchange(is_completing, true);
+    on_complete(context, *this);
+    is_completing = was_completing;
+  }
 
   // seq_cst on state_ and sleepers_ (see wait()): storing one and then loading
   // the other, on both sides, is Dekker's pattern.
@@ -43,7 +56,7 @@ void Request::complete(Status result, TimePoint now) {
 }
 
 bool Request::wait(Nanoseconds timeout) {
-  const bool has_limit = timeout.count() >= 0;
+  const bool has_limit = timeout.count() >= 0 && timeout < std::chrono::hours(24 * 365);
   const auto give_up_at = std::chrono::steady_clock::now() + (has_limit ? timeout : Nanoseconds(0));
   for (;;) {
     const uint32_t seen = state_.load(std::memory_order_acquire);
@@ -75,6 +88,7 @@ RequestRef RequestPool::take() {
   request->pool_ = this;
   request->pool_index_ = index;
   request->wanted = kAllOutputs;
+  request->is_choosy_ = false;
   request->priority = Priority::kNormal;
   request->deadline = kNever;
   request->on_complete = nullptr;

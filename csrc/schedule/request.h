@@ -52,8 +52,8 @@ class Request {
   Request& operator=(const Request&) = delete;
 
   // Set by the caller.
-  std::vector<Tensor> inputs;  // in the signature's order; data null: not given
-  OutputMask wanted = kAllOutputs;
+  std::vector<Tensor> inputs;       // in the signature's order; data null: not given
+  OutputMask wanted = kAllOutputs;  // see want()
   Priority priority = Priority::kNormal;
   TimePoint deadline = kNever;
   CompletionFn on_complete = nullptr;  // null: someone waits instead
@@ -64,9 +64,18 @@ class Request {
   std::vector<Tensor> outputs;  // in the signature's order; data null: not wanted
   RequestTiming timing;
 
+  // Adds an output to what is wanted: nothing else from the first call on.
+  void want(std::size_t output) {
+    if (!std::exchange(is_choosy_, true)) wanted = 0;
+    if (output < 64) wanted |= OutputMask{1} << output;
+  }
+
   // Completes the request as cancelled, now and on this thread, if it has not
   // begun to run; otherwise it runs to its end. Returns whether it did.
   bool cancel();
+
+  // Whether this thread is inside some request's on_complete.
+  static bool is_completing_here();
 
   bool is_done() const { return state_.load(std::memory_order_acquire) == kDone; }
 
@@ -93,6 +102,8 @@ class Request {
   void complete(Status result, TimePoint now);
   // claim() and complete().
   bool abandon(ErrorCode code, const char* message);
+
+  bool is_choosy_ = false;  // want() was called
 
   // By the scheduler, between submission and completion.
   int64_t rows_ = 1;

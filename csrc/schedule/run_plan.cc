@@ -9,8 +9,7 @@ namespace {
 bool follows_from_rows(const Signature& signature, const TensorSpec& output) {
   const std::size_t first_fixed = signature.is_batchable ? 1 : 0;
   return output.type != DataType::kString && !output.has_any_rank &&
-         output.dims.size() <= Shape::kMaxRank &&
-         output.dims.size() >= first_fixed &&
+         output.dims.size() <= Shape::kMaxRank && output.dims.size() >= first_fixed &&
          std::all_of(output.dims.begin() + static_cast<std::ptrdiff_t>(first_fixed),
                      output.dims.end(), [](int64_t dim) { return dim >= 0; });
 }

@@ -1,6 +1,8 @@
 #include "schedule/scheduler.h"
 
 #include <algorithm>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include <pthread.h>
@@ -14,23 +16,36 @@ Scheduler::Scheduler(const BatchingOptions& options, const Signature& signature,
       cores_(CoreBudget::instance()),
       waits_for_company_(options.max_delay.count() > 0 && options.max_rows > 1 &&
                          signature.is_batchable),
+      notifies_owners_(std::any_of(instances.begin(), instances.end(),
+                                   [](const auto& one) { return one->has_several_slots(); })),
       stats_(stats),
       admission_(options.queue_capacity),
       batcher_(options, signature, admission_, stats),
       instances_(std::move(instances)) {
-  for (const auto& instance : instances_) {
-    residents_.emplace_back([this, &instance = *instance] {
-      pthread_setname_np(pthread_self(), "pyrt-instance");
-      reside(instance);
-    });
+  try {
+    for (const auto& instance : instances_) {
+      residents_.emplace_back([this, &instance = *instance] {
+        pthread_setname_np(pthread_self(), "pyrt-instance");
+        reside(instance);
+      });
+    }
+  } catch (const std::system_error& error) {
+    close();
+    throw Error(ErrorCode::kOverloaded,
+                std::string("no thread could be started for an instance: ") + error.what());
   }
 }
 
 Scheduler::~Scheduler() { close(); }
 
+void Scheduler::stop_accepting() {
+  admission_.stop_accepting();
+  // A batch that waits for company need not any more.
+  for (const auto& instance : instances_) instance->events().notify_all();
+}
+
 void Scheduler::close() {
   stop_accepting();
-  notify_residents();  // who waits for company need not any more
   // Polled, not signalled: the last touch of the last request's thread must be
   // its count, since this object may die right after.
   while (admission_.outstanding() != 0) {
@@ -39,38 +54,48 @@ void Scheduler::close() {
   if (stopping_.exchange(true, std::memory_order_acq_rel)) return;
   for (const auto& instance : instances_) instance->events().notify_all();
   for (std::thread& resident : residents_) resident.join();
-  for (const auto& instance : instances_) form(*instance);  // drops what was cancelled
+  for (const auto& instance : instances_) {
+    // A blocking caller whose request is done may still be on its way out.
+    while (!instance->try_own()) std::this_thread::yield();
+    form(*instance);  // drops the entries of what was cancelled; nothing else is left
+  }
 }
 
 // --- callers
 
-Status Scheduler::enqueue(const RequestRef& request, int64_t rows) {
+Status Scheduler::enter(Request& request, int64_t rows) {
+  if (request.state_.load(std::memory_order_relaxed) != Request::kBuilding) {
+    return {ErrorCode::kInvalidInput, "the request was submitted before; take a new one"};
+  }
+  batcher_.prepare(request, rows);
   Status status = admission_.enter();
   if (!status.ok()) {
     if (status.code() == ErrorCode::kOverloaded) stats_.count_rejected();
     return status;
   }
-  request->stats_ = &stats_;
-  request->admission_ = &admission_;
-  request->submitted_at_ = clock_.now();
+  request.stats_ = &stats_;
+  request.admission_ = &admission_;
+  request.submitted_at_ = clock_.now();
   stats_.count_accepted();
-  batcher_.submit(*request, rows);
   return status;
 }
 
 Status Scheduler::submit(const RequestRef& request, int64_t rows) {
-  Status status = enqueue(request, rows);
-  if (status.ok()) notify_residents();
+  Status status = enter(*request, rows);
+  if (!status.ok()) return status;
+  batcher_.submit(*request);
+  notify_residents();
   return status;
 }
 
 Status Scheduler::infer(const RequestRef& request, int64_t rows) {
-  Status status = enqueue(request, rows);
+  Status status = enter(*request, rows);
   if (!status.ok()) return status;
+  batcher_.submit(*request);
   Instance* const instance = waits_for_company_ ? nullptr : try_own();
   if (instance != nullptr) {
     run_inline(*instance, *request);
-  } else {
+  } else if (waits_for_company_ || notifies_owners_) {
     notify_residents();
   }
   if (!request->is_done()) await(*request);
@@ -81,9 +106,8 @@ void Scheduler::await(Request& request) {
   if (!waits_for_company_) {
     seekers_.fetch_add(1, std::memory_order_acq_rel);
     Instance* instance = nullptr;
-    spin_until(cores_, [&] {
-      return request.is_done() || (instance = try_own_if_free()) != nullptr;
-    });
+    spin_until(cores_,
+               [&] { return request.is_done() || (instance = try_own_if_free()) != nullptr; });
     // acq_rel: pairs with the one in give_up(). Who counted on this thread left
     // requests behind, which this thread now sees and takes care of.
     seekers_.fetch_sub(1, std::memory_order_acq_rel);
@@ -119,14 +143,39 @@ Instance* Scheduler::try_own_if_free() {
 }
 
 void Scheduler::notify_residents() {
+  if (waits_for_company_) {
+    // A read-modify-write, as the leader's own: it sees the request, or is seen.
+    if (Instance* const leader = leader_.fetch_add(0, std::memory_order_acq_rel)) {
+      leader->events().notify_one();
+      return;
+    }
+  }
   for (const auto& instance : instances_) {
     // An owner looks at the queue when it gives the instance up. One that
-    // waits, for company or for a device, wants to know now.
+    // waits for a device wants to know now.
     const bool is_owned = instance->is_owned();
-    if (is_owned && !waits_for_company_ && !instance->has_several_slots()) continue;
+    if (is_owned && !instance->has_several_slots()) continue;
     instance->events().notify_one();
     if (!is_owned) return;
   }
+}
+
+Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows) {
+  Status first_failure;
+  for (const auto& instance : instances_) {
+    const RequestRef request = make();
+    if (Status status = enter(*request, rows); !status.ok()) return status;
+    while (!instance->try_own()) std::this_thread::sleep_for(std::chrono::microseconds(50));
+    batcher_.submit_to(instance->batch(), *request);
+    if (batcher_.seal(instance->batch(), clock_.now())) {
+      instance->start(batcher_);
+      while (instance->has_running()) instance->finish_oldest(batcher_);
+    }
+    instance->batch().clear();
+    give_up(*instance);
+    if (first_failure.ok()) first_failure = request->status;
+  }
+  return first_failure;
 }
 
 // --- owners
@@ -139,31 +188,62 @@ bool Scheduler::form(Instance& instance) {
   return false;
 }
 
-bool Scheduler::form_in_time(Instance& instance) {
+bool Scheduler::form_with_company(Instance& instance) {
+  // One leads: several that wait would split the company between them.
+  // acq_rel: pairs with notify_residents() and with the other leaders'
+  Instance* nobody = nullptr;
+  if (!leader_.compare_exchange_strong(nobody, &instance, std::memory_order_acq_rel)) {
+    return false;  // the leader passes on what it leaves
+  }
+  bool is_formed = false;
+  while (!is_formed && batcher_.collect(instance.batch(), instance.carry())) {
+    wait_for_company(instance);
+    is_formed = batcher_.seal(instance.batch(), clock_.now());
+    if (!is_formed) instance.batch().clear();
+  }
+  leader_.exchange(nullptr, std::memory_order_acq_rel);
+  return is_formed;
+}
+
+void Scheduler::wait_for_company(Instance& instance) {
   Batch& batch = instance.batch();
   Request*& carry = instance.carry();
-  if (!batcher_.collect(batch, carry)) return false;
   while (!batcher_.is_due(batch, carry, clock_.now())) {
     const EventCount::Ticket ticket = instance.events().prepare_wait();
-    if (batcher_.collect(batch, carry)) {
+    if (batcher_.collect(batch, carry) || batcher_.is_due(batch, carry, clock_.now())) {
       instance.events().cancel_wait();
       continue;
     }
     const Nanoseconds left = batcher_.due_at(batch) - clock_.now();
+    cores_.end_run();
     instance.events().wait(ticket, std::max(Nanoseconds(0), left));
+    cores_.begin_run();
     batcher_.collect(batch, carry);
   }
-  if (batcher_.seal(batch, clock_.now())) return true;
-  batch.clear();
-  return form_in_time(instance);
+}
+
+bool Scheduler::is_led() {
+  // A read-modify-write: the leader sees who has seen it, and passes on.
+  return waits_for_company_ && leader_.fetch_add(0, std::memory_order_acq_rel) != nullptr;
+}
+
+void Scheduler::pass_on(const Instance& mine) {
+  if (instances_.size() == 1 || batcher_.is_empty()) return;
+  for (const auto& other : instances_) {
+    if (other.get() != &mine && !other->is_owned()) {
+      other->events().notify_one();
+      return;
+    }
+  }
 }
 
 void Scheduler::run_inline(Instance& instance, const Request& mine) {
   cores_.begin_run();
   for (int i = 0; i < kInlineBatches && form(instance); ++i) {
+    pass_on(instance);
     instance.start(batcher_);
     while (instance.has_running()) instance.finish_oldest(batcher_);
-    if (mine.is_done() && batcher_.is_empty()) break;
+    if (mine.is_done() && !instance.has_carry() && batcher_.is_empty()) break;
   }
   cores_.end_run();
   give_up(instance);
@@ -183,8 +263,9 @@ bool Scheduler::serve(Instance& instance) {
   bool has_served = false;
   for (;;) {
     while (instance.has_free_slot() &&
-           (waits_for_company_ && !instance.has_running() ? form_in_time(instance)
+           (waits_for_company_ && !instance.has_running() ? form_with_company(instance)
                                                           : form(instance))) {
+      pass_on(instance);
       instance.start(batcher_);
       instance.finish_if_ready(batcher_);
       has_served = true;
@@ -202,13 +283,16 @@ void Scheduler::wait_for_run_or_request(Instance& instance) {
   const auto is_worth_a_look = [&] {
     return instance.is_ready() || instance.has_carry() || !batcher_.is_empty();
   };
-  if (spin_until(cores_, is_worth_a_look)) return;
-  const EventCount::Ticket ticket = instance.events().prepare_wait();
-  if (is_worth_a_look()) {
-    instance.events().cancel_wait();
-  } else {
-    instance.events().wait(ticket);
+  cores_.end_run();  // the device works, not this thread
+  if (!spin_until(cores_, is_worth_a_look)) {
+    const EventCount::Ticket ticket = instance.events().prepare_wait();
+    if (is_worth_a_look()) {
+      instance.events().cancel_wait();
+    } else {
+      instance.events().wait(ticket);
+    }
   }
+  cores_.begin_run();
 }
 
 void Scheduler::reside(Instance& instance) {
@@ -220,7 +304,9 @@ void Scheduler::reside(Instance& instance) {
       instance.disown();
       // More often follows soon after some than after none.
       if (has_served && spin_until(cores_, [&] {
-            return (instance.looks_free() && !batcher_.is_empty()) ||
+            return instance.looks_left_with_carry() ||
+                   (instance.looks_free() && !batcher_.is_empty() &&
+                    leader_.load(std::memory_order_relaxed) == nullptr) ||
                    stopping_.load(std::memory_order_relaxed);
           })) {
         continue;
@@ -228,8 +314,8 @@ void Scheduler::reside(Instance& instance) {
     }
     const EventCount::Ticket ticket = instance.events().prepare_wait();
     // Owned by a caller: that one wakes us if it leaves anything.
-    if (stopping_.load(std::memory_order_acquire) ||
-        (!instance.is_owned() && !batcher_.is_empty())) {
+    if (stopping_.load(std::memory_order_acquire) || instance.is_left_with_carry() ||
+        (!instance.is_owned() && !batcher_.is_empty() && !is_led())) {
       instance.events().cancel_wait();
       continue;
     }

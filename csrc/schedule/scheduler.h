@@ -13,6 +13,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -50,8 +51,12 @@ class Scheduler {
   // free. When the deadline passes in the queue the request is dropped.
   Status infer(const RequestRef& request, int64_t rows);
 
+  // Runs a request of `rows` rows on each instance, one after the other, beside
+  // and before what waits. make: gives the request, valid, each time.
+  Status warm_up(const std::function<RequestRef()>& make, int64_t rows);
+
   // Refuses new requests.
-  void stop_accepting() { admission_.stop_accepting(); }
+  void stop_accepting();
   bool is_accepting() const { return admission_.is_accepting(); }
   int64_t outstanding() const { return admission_.outstanding(); }
   // stop_accepting(), then waits until all that was accepted is done.
@@ -63,14 +68,17 @@ class Scheduler {
 
   // Of an owner.
   bool form(Instance& instance);
-  bool form_in_time(Instance& instance);
+  bool form_with_company(Instance& instance);
+  void wait_for_company(Instance& instance);
+  void pass_on(const Instance& mine);
   void run_inline(Instance& instance, const Request& mine);
   bool serve(Instance& instance);
   void wait_for_run_or_request(Instance& instance);
   void give_up(Instance& instance);
 
   // Of others.
-  Status enqueue(const RequestRef& request, int64_t rows);
+  Status enter(Request& request, int64_t rows);
+  bool is_led();
   Instance* try_own();
   Instance* try_own_if_free();
   void await(Request& request);
@@ -81,13 +89,15 @@ class Scheduler {
   const Clock& clock_;
   CoreBudget& cores_;
   const bool waits_for_company_;  // max_delay is set: only residents form batches
+  const bool notifies_owners_;    // owners may sleep while they wait
 
   SchedulerStats& stats_;
   Admission admission_;
   Batcher batcher_;
   const std::vector<std::unique_ptr<Instance>> instances_;
-  std::atomic<int> seekers_{0};        // blocking callers that look for an instance
-  std::atomic<bool> stopping_{false};  // residents end
+  std::atomic<Instance*> leader_{nullptr};  // the one whose batch waits for company
+  std::atomic<int> seekers_{0};             // blocking callers that look for an instance
+  std::atomic<bool> stopping_{false};       // residents end
   std::vector<std::thread> residents_;
 };
 

@@ -58,10 +58,9 @@ SchedulerStatsSnapshot SchedulerStats::read() const {
   s.inputs_copied = inputs_copied_.read();
   if (const int64_t at_ns = last_completed_.load(std::memory_order_relaxed); at_ns != 0) {
     const Nanoseconds ago = clock_.now().time_since_epoch() - Nanoseconds(at_ns);
-    s.last_completed_unix_ms =
-        std::chrono::duration_cast<std::chrono::milliseconds>(
-            std::chrono::system_clock::now().time_since_epoch() - ago)
-            .count();
+    s.last_completed_unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
+                                   std::chrono::system_clock::now().time_since_epoch() - ago)
+                                   .count();
   }
   s.queue = queue_.read();
   s.gather = gather_.read();

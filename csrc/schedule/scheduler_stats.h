@@ -66,8 +66,9 @@ class SchedulerStats {
   };
 
   const Clock& clock_;
-  Counter accepted_, completed_, failed_, cancelled_, expired_, rejected_, rows_, batches_,
-      retried_, inputs_copied_;
+  // By those who submit, and apart from it, by those who run.
+  alignas(kCacheLine) Counter accepted_, rejected_, inputs_copied_;
+  alignas(kCacheLine) Counter completed_, failed_, cancelled_, expired_, rows_, batches_, retried_;
   std::atomic<int64_t> last_completed_{0};  // ns of clock_; 0: never
   Histogram queue_, gather_, run_, scatter_, total_, failed_total_;
   std::vector<Size> sizes_;  // [1] to [max_rows + 1]

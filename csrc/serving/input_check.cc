@@ -16,8 +16,8 @@ std::string listed(const std::vector<TensorSpec>& specs) {
 }
 
 Status mismatch(const TensorSpec& spec, const Tensor& tensor) {
-  return {ErrorCode::kInvalidInput, "input '" + spec.name + "': expected " + spec.to_string() +
-                                        ", got " + describe(tensor)};
+  return {ErrorCode::kInvalidInput,
+          "input '" + spec.name + "': expected " + spec.to_string() + ", got " + describe(tensor)};
 }
 
 bool has_shape(const TensorSpec& spec, const Shape& shape) {
@@ -40,6 +40,11 @@ Status check_inputs(const Signature& signature, const Request& request, int64_t*
       return {ErrorCode::kInvalidInput,
               "input '" + spec.name + "' is missing: expected " + spec.to_string()};
     }
+    if (tensor.device != Device{}) {
+      return {ErrorCode::kInvalidInput, "input '" + spec.name +
+                                            "': expected memory on 'cpu', got '" +
+                                            tensor.device.name() + "'"};
+    }
     if (tensor.type != spec.type || !has_shape(spec, tensor.shape)) return mismatch(spec, tensor);
     if (!tensor.shape.element_count()) {
       return {ErrorCode::kInvalidInput, "input '" + spec.name + "': the shape " +
@@ -50,23 +55,23 @@ Status check_inputs(const Signature& signature, const Request& request, int64_t*
     if (i == 0) {
       *rows = tensor.shape[0];
     } else if (tensor.shape[0] != *rows) {
-      return {ErrorCode::kInvalidInput,
-              "input '" + spec.name + "': expected " + std::to_string(*rows) +
-                  " rows as in input '" + signature.inputs[0].name + "', got " +
-                  std::to_string(tensor.shape[0])};
+      return {ErrorCode::kInvalidInput, "input '" + spec.name + "': expected " +
+                                            std::to_string(*rows) + " rows as in input '" +
+                                            signature.inputs[0].name + "', got " +
+                                            std::to_string(tensor.shape[0])};
     }
   }
   return {};
 }
 
 Status unknown_input(const Signature& signature, std::string_view name) {
-  return {ErrorCode::kInvalidInput, "input '" + std::string(name) +
-                                        "' is unknown: expected " + listed(signature.inputs)};
+  return {ErrorCode::kInvalidInput,
+          "input '" + std::string(name) + "' is unknown: expected " + listed(signature.inputs)};
 }
 
 Status unknown_output(const Signature& signature, std::string_view name) {
-  return {ErrorCode::kInvalidInput, "output '" + std::string(name) +
-                                        "' is unknown: expected " + listed(signature.outputs)};
+  return {ErrorCode::kInvalidInput,
+          "output '" + std::string(name) + "' is unknown: expected " + listed(signature.outputs)};
 }
 
 }  // namespace pyruntime

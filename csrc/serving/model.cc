@@ -1,7 +1,7 @@
 #include "serving/model.h"
 
 #include <algorithm>
-#include <cstring>
+#include <thread>
 #include <utility>
 
 #include "base/fork.h"
@@ -22,8 +22,8 @@ void check_options(const std::string& where, const ModelOptions& options) {
           "batching.max_rows: expected 1 to 65536", batching.max_rows);
   require(batching.max_delay.count() >= 0 && batching.max_delay.count() <= 60'000'000,
           "batching.max_delay_us: expected 0 to 60000000", batching.max_delay.count());
-  require(batching.queue_capacity >= 1 && batching.queue_capacity <= (1 << 20),
-          "batching.queue_capacity: expected 1 to 1048576", batching.queue_capacity);
+  require(batching.queue_capacity >= 1 && batching.queue_capacity <= 65536,
+          "batching.queue_capacity: expected 1 to 65536", batching.queue_capacity);
   require(!options.instances.empty(), "instances: expected at least one group", 0);
   for (const InstanceGroup& group : options.instances) {
     require(group.count >= 1 && group.count <= 256, "instances: expected a count of 1 to 256",
@@ -33,12 +33,13 @@ void check_options(const std::string& where, const ModelOptions& options) {
 
 }  // namespace
 
-ModelVersion::ModelVersion(std::string name, int64_t version, const ModelOptions& options)
+ModelVersion::ModelVersion(std::string name, int64_t version, const ModelOptions& options,
+                           const Clock& clock)
     : name_(std::move(name)),
       version_(version),
       options_(options),
       fork_generation_(fork_generation()),
-      stats_(options.batching.max_rows, SteadyClock::instance()) {}
+      stats_(options.batching.max_rows, clock) {}
 
 std::shared_ptr<ModelVersion> ModelVersion::load(std::string name, int64_t version,
                                                  const ModelSource& source,
@@ -47,8 +48,8 @@ std::shared_ptr<ModelVersion> ModelVersion::load(std::string name, int64_t versi
   if (name.empty()) throw Error(ErrorCode::kInvalidInput, "model name: expected one, got ''");
   if (version < 1) throw Error(ErrorCode::kInvalidInput, where + ": expected a version from 1 on");
   check_options(where, options);
-  // Not make_shared: the constructor is private.
-  std::shared_ptr<ModelVersion> model(new ModelVersion(std::move(name), version, options));
+  std::shared_ptr<ModelVersion> model(new ModelVersion(std::move(name), version, options, clock),
+                                      &ModelVersion::end);
   try {
     model->open(source, clock);
   } catch (const Error& error) {
@@ -80,12 +81,26 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
       pool.lock_pages = false;
       device_pool = pools_.emplace_back(std::make_unique<BufferPool>(backend, pool)).get();
     }
+    if (plan_->has_strings() && !backend.is_host_accessible()) {
+      throw Error(ErrorCode::kUnimplemented,
+                  "string tensors are not supported on device '" + group.device.name() + "'");
+    }
     const SlotContext context{session, backend, host_pool, device_pool,
                               *plan_,  stats_,  clock,     options_.batching.max_rows};
     for (int i = 0; i < group.count; ++i) instances.push_back(std::make_unique<Instance>(context));
   }
   scheduler_ = std::make_unique<Scheduler>(options_.batching, *signature_, std::move(instances),
                                            stats_, clock);
+}
+
+void ModelVersion::end(ModelVersion* model) {
+  // The end waits for all requests, and the one that completes here is not
+  // done before its on_complete returns.
+  if (Request::is_completing_here()) {
+    std::thread([model] { delete model; }).detach();
+  } else {
+    delete model;
+  }
 }
 
 ModelVersion::~ModelVersion() {
@@ -114,8 +129,7 @@ Status ModelVersion::set_input(Request& request, std::string_view name, Tensor t
 Status ModelVersion::want_output(Request& request, std::string_view name) const {
   const auto index = signature_->find_output(name);
   if (!index) return unknown_output(*signature_, name);
-  if (request.wanted == kAllOutputs) request.wanted = 0;
-  if (*index < 64) request.wanted |= OutputMask{1} << *index;
+  request.want(*index);
   return {};
 }
 
@@ -147,51 +161,36 @@ Status ModelVersion::submit(const RequestRef& request) {
 
 Status ModelVersion::named(Status status) const {
   if (status.ok() || status.code() == ErrorCode::kInvalidInput) return status;
-  return {status.code(), "model '" + name_ + "' version " + std::to_string(version_) + ": " +
-                             status.message()};
+  return {status.code(),
+          "model '" + name_ + "' version " + std::to_string(version_) + ": " + status.message()};
 }
 
 Status ModelVersion::warm_up(int64_t rows, int runs) {
+  if (rows < 1) {
+    return {ErrorCode::kInvalidInput,
+            "warm-up: expected at least 1 row, got " + std::to_string(rows)};
+  }
+  std::vector<Tensor> inputs;
   std::vector<std::vector<std::byte>> zeros;
   for (const TensorSpec& spec : signature_->inputs) {
-    Tensor input;
-    input.shape = Shape(spec.dims);
+    Tensor& input = inputs.emplace_back();
     input.type = spec.type;
+    input.shape = Shape(spec.dims);
     for (std::size_t i = 0; i < spec.dims.size(); ++i) {
       if (spec.dims[i] < 0) input.shape[i] = i == 0 && signature_->is_batchable ? rows : 1;
     }
-    zeros.emplace_back(std::max<std::size_t>(input.size_bytes(), 1));
+    input.data = zeros.emplace_back(std::max<std::size_t>(input.size_bytes(), 1)).data();
   }
-  // As many at once as there are instances, so that each has its turn.
-  int instances = 0;
-  for (const InstanceGroup& group : options_.instances) instances += group.count;
+  const auto make = [&] {
+    RequestRef request = new_request();
+    std::copy(inputs.begin(), inputs.end(), request->inputs.begin());
+    return request;
+  };
   for (int run = 0; run < runs; ++run) {
-    std::vector<RequestRef> requests;
-    for (int i = 0; i < instances; ++i) {
-      RequestRef request = new_request();
-      for (std::size_t k = 0; k < zeros.size(); ++k) {
-        const TensorSpec& spec = signature_->inputs[k];
-        Tensor& input = request->inputs[k];
-        input.type = spec.type;
-        input.device = Device{};
-        input.shape = Shape(spec.dims);
-        for (std::size_t d = 0; d < spec.dims.size(); ++d) {
-          if (spec.dims[d] < 0) input.shape[d] = d == 0 && signature_->is_batchable ? rows : 1;
-        }
-        input.data = zeros[k].data();
-      }
-      if (Status status = submit(request); !status.ok()) {
-        for (const RequestRef& pending : requests) pending->wait();
-        return status;
-      }
-      requests.push_back(std::move(request));
-    }
-    Status first_failure;
-    for (const RequestRef& request : requests) {
-      request->wait();
-      if (first_failure.ok() && !request->status.ok()) first_failure = named(request->status);
-    }
-    if (!first_failure.ok()) return first_failure;
+    int64_t checked_rows = 1;
+    Status status = check_and_count(*make(), &checked_rows);
+    if (status.ok()) status = named(scheduler_->warm_up(make, checked_rows));
+    if (!status.ok()) return status;
   }
   return {};
 }

@@ -32,7 +32,8 @@ struct ModelOptions {
   bool lock_pages = false;                                 // mlock them
 };
 
-// Threads: all calls from any.
+// Threads: all calls from any; who calls holds a shared_ptr until the call
+// returns and its requests are dropped.
 class ModelVersion {
  public:
   // Throws InvalidInput, Unavailable, Unimplemented or EngineError, naming the
@@ -40,7 +41,8 @@ class ModelVersion {
   static std::shared_ptr<ModelVersion> load(std::string name, int64_t version,
                                             const ModelSource& source, const ModelOptions& options,
                                             const Clock& clock = SteadyClock::instance());
-  // Closes, waits for what is accepted, frees.
+  // Closes, waits for what is accepted, frees. The last reference may be
+  // dropped anywhere: within an on_complete, another thread does this.
   ~ModelVersion();
 
   ModelVersion(const ModelVersion&) = delete;
@@ -74,7 +76,7 @@ class ModelVersion {
   // Says whether submit() would find anything wrong with the inputs.
   Status check(const Request& request) const;
 
-  // Runs `runs` requests of `rows` rows of zeros through each instance.
+  // Runs `runs` requests of `rows` rows of zeros on each instance, beside what waits.
   // Dynamic dimensions other than the first count as 1.
   Status warm_up(int64_t rows, int runs);
 
@@ -91,7 +93,8 @@ class ModelVersion {
   int64_t outstanding() const { return scheduler_->outstanding(); }
 
  private:
-  ModelVersion(std::string name, int64_t version, const ModelOptions& options);
+  ModelVersion(std::string name, int64_t version, const ModelOptions& options, const Clock& clock);
+  static void end(ModelVersion* model);
 
   void open(const ModelSource& source, const Clock& clock);
   Status check_and_count(const Request& request, int64_t* rows) const;

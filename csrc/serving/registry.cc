@@ -49,6 +49,8 @@ std::shared_ptr<ModelVersion> Registry::remove(std::string_view name, int64_t ve
 
 Status Registry::find(std::string_view name, int64_t version,
                       std::shared_ptr<ModelVersion>* model) const {
+  // Not within read(): it may be the last reference, and a model's end takes time.
+  model->reset();
   return routes_.read([&](const Routes& routes) -> Status {
     const auto route = routes.find(name);
     if (route == routes.end()) {
@@ -56,9 +58,9 @@ Status Registry::find(std::string_view name, int64_t version,
     }
     *model = route->second.pick(version);
     if (*model == nullptr) {
-      return {ErrorCode::kModelNotFound,
-              "model '" + std::string(name) + "' has no version " + std::to_string(version) +
-                  "; loaded: " + version_names(route->second)};
+      return {ErrorCode::kModelNotFound, "model '" + std::string(name) + "' has no version " +
+                                             std::to_string(version) +
+                                             "; loaded: " + version_names(route->second)};
     }
     return {};
   });

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,7 +38,6 @@ class Registry {
   std::vector<std::shared_ptr<ModelVersion>> list() const;
 
  private:
-  struct ByName;  // transparent comparison: looked up by string_view
   using Routes = std::map<std::string, Route, std::less<>>;
 
   Snapshot<Routes> routes_;

@@ -1,12 +1,12 @@
 // A model of the echo engine and requests to it, for tests of what is above.
 #pragma once
 
-#include <doctest/doctest.h>
-
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "serving/model.h"
 

@@ -1,10 +1,9 @@
-#include "schedule/batcher.h"
-
-#include <doctest/doctest.h>
-
 #include <memory>
 #include <vector>
 
+#include <doctest/doctest.h>
+
+#include "schedule/batcher.h"
 #include "schedule/request_pool.h"
 
 namespace pyruntime {
@@ -67,7 +66,8 @@ struct RequestTestPeer {
     request.admission_ = &fixture.admission;
     request.submitted_at_ = fixture.clock.now();
     fixture.stats.count_accepted();
-    fixture.batcher.submit(request, rows);
+    fixture.batcher.prepare(request, rows);
+    fixture.batcher.submit(request);
   }
   static void complete(Fixture& fixture, Batch& batch) {
     for (Request* request : batch.members) request->complete({}, fixture.clock.now());
@@ -128,8 +128,8 @@ TEST_CASE("a request of more than max_rows runs alone") {
 
 TEST_CASE("requests of unequal shapes never share a batch") {
   Fixture fixture;
-  const std::vector<RequestRef> requests = {fixture.add(1, 2), fixture.add(1, 3),
-                                            fixture.add(1, 2), fixture.add(1, 3)};
+  const std::vector<RequestRef> requests = {fixture.add(1, 2), fixture.add(1, 3), fixture.add(1, 2),
+                                            fixture.add(1, 3)};
   for (int i = 0; i < 2; ++i) {
     CHECK(fixture.next() == Rows{1, 1});
     CHECK(fixture.batch.members[0]->inputs[0].shape == fixture.batch.members[1]->inputs[0].shape);
@@ -162,6 +162,40 @@ TEST_CASE("a higher priority goes first") {
     CHECK(fixture.batch.members.front() == expected.get());
     run(fixture);
   }
+}
+
+TEST_CASE("a higher priority goes first whatever its shape") {
+  Fixture fixture;
+  std::vector<RequestRef> low;
+  for (int64_t columns = 1; columns <= 5; ++columns) {
+    low.push_back(fixture.add(1, columns, Priority::kLow));
+  }
+  const RequestRef high = fixture.add(1, 9, Priority::kHigh);
+  fixture.next();
+  CHECK(fixture.batch.members.front() == high.get());
+  do run(fixture);
+  while (!fixture.next().empty());
+}
+
+TEST_CASE("a batch does not wait for company until a deadline has passed") {
+  Fixture fixture({.max_rows = 8, .max_delay = microseconds(1000)});
+  const TimePoint soon = fixture.clock.now() + microseconds(100);
+  const RequestRef request = fixture.add(1, 2, Priority::kNormal, soon);
+  fixture.next();
+  fixture.clock.advance(microseconds(50));
+  CHECK(fixture.batcher.is_due(fixture.batch, fixture.carry, fixture.clock.now()));
+  run(fixture);
+  CHECK(request->status.ok());
+}
+
+TEST_CASE("a batch does not wait while another shape does") {
+  Fixture fixture({.max_rows = 8, .max_delay = microseconds(1000)});
+  const std::vector<RequestRef> requests = {fixture.add(1, 2), fixture.add(1, 3)};
+  fixture.next();
+  CHECK(fixture.batcher.is_due(fixture.batch, fixture.carry, fixture.clock.now()));
+  run(fixture);
+  fixture.next();
+  run(fixture);
 }
 
 TEST_CASE("a batch is due when its oldest request has waited max_delay") {

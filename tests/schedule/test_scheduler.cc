@@ -1,14 +1,13 @@
-#include "schedule/scheduler.h"
-
-#include <doctest/doctest.h>
-
 #include <atomic>
 #include <random>
 #include <thread>
 #include <vector>
 
+#include <doctest/doctest.h>
+
 #include "memory/device_simulated.h"
 #include "schedule/echo_model.h"
+#include "schedule/scheduler.h"
 
 namespace pyruntime {
 namespace {
@@ -290,8 +289,8 @@ TEST_CASE("nothing is lost or mixed up under load") {
                                    status.code() == ErrorCode::kCancelled ||
                                    status.code() == ErrorCode::kDeadlineExceeded;
           if (!is_expected) ++wrong;
-          if (status.ok() && (answer(*request) != values ||
-                              request->outputs[0].shape != numbers.shape)) {
+          if (status.ok() &&
+              (answer(*request) != values || request->outputs[0].shape != numbers.shape)) {
             ++wrong;
           }
         }
@@ -304,6 +303,116 @@ TEST_CASE("nothing is lost or mixed up under load") {
     require_conserved(stats);
     CHECK(stats.accepted + stats.rejected == kThreads * kRounds);
   }
+}
+
+TEST_CASE("what did not fit in a batch is not forgotten") {
+  EchoSettings settings;
+  settings.batching.max_rows = 32;
+  const auto model = load_echo(settings);
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 1500; ++i) {
+        Numbers numbers = rows_of_four(20, i);  // two never fit together
+        const RequestRef request = ask(*model, numbers);
+        if (i % 3 == 0) {
+          REQUIRE(model->submit(request).ok());
+          REQUIRE(request->wait(std::chrono::seconds(30)));
+        } else {
+          REQUIRE(model->infer(request).ok());
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(model->stats().completed == 4500);
+}
+
+TEST_CASE("a burst is spread over idle instances") {
+  EchoSettings settings;
+  settings.config = {{"echo.delay_us", "200000"}};
+  settings.batching.max_rows = 1;
+  settings.instances = {{Device{}, 4}};
+  const auto model = load_echo(settings);
+  Numbers numbers = rows_of_four(1, 1);
+  std::vector<RequestRef> requests;
+  for (int i = 0; i < 4; ++i) {
+    requests.push_back(ask(*model, numbers));
+    REQUIRE(model->submit(requests.back()).ok());
+  }
+  for (const RequestRef& request : requests) {
+    request->wait();
+    CHECK(request->timing.queue_ns < 150'000'000);  // none waited for another's run
+  }
+}
+
+TEST_CASE("close does not wait for company") {
+  EchoSettings settings;
+  settings.batching.max_delay = std::chrono::seconds(50);
+  settings.instances = {{Device{}, 2}};
+  const auto model = load_echo(settings);
+  Numbers numbers = rows_of_four(1, 1);
+  std::vector<RequestRef> requests;
+  for (int i = 0; i < 2; ++i) {
+    requests.push_back(ask(*model, numbers));
+    REQUIRE(model->submit(requests.back()).ok());
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  model->close();
+  for (const RequestRef& request : requests) CHECK(request->timing.queue_ns < 40'000'000'000);
+}
+
+TEST_CASE("instances that wait for company do not split it") {
+  EchoSettings settings;
+  settings.batching.max_rows = 4;
+  settings.batching.max_delay = std::chrono::seconds(50);
+  settings.instances = {{Device{}, 3}};
+  const auto model = load_echo(settings);
+  Numbers numbers = rows_of_four(1, 1);
+  std::vector<RequestRef> requests;
+  for (int i = 0; i < 8; ++i) {
+    requests.push_back(ask(*model, numbers));
+    REQUIRE(model->submit(requests.back()).ok());
+    std::this_thread::sleep_for(milliseconds(2));
+  }
+  for (const RequestRef& request : requests) {
+    request->wait();
+    CHECK(request->timing.batch_rows == 4);
+  }
+}
+
+TEST_CASE("a request is submitted once") {
+  const auto model = load_echo();
+  Numbers numbers = rows_of_four(1, 1);
+  const RequestRef request = ask(*model, numbers);
+  REQUIRE(model->infer(request).ok());
+  request->inputs[0] = numbers.view();
+  CHECK(model->submit(request).code() == ErrorCode::kInvalidInput);
+  CHECK(model->infer(ask(*model, numbers)).ok());
+}
+
+TEST_CASE("a completion may drop the last reference to its model") {
+  struct Last {
+    std::shared_ptr<ModelVersion> model;
+    std::atomic<bool> is_dropped{false};
+  } last;
+  EchoSettings settings;
+  settings.config = {{"echo.delay_us", "50000"}};
+  last.model = load_echo(settings);
+  const std::weak_ptr<ModelVersion> watched = last.model;
+  Numbers numbers = rows_of_four(1, 1);
+  RequestRef request = ask(*last.model, numbers);
+  request->context = &last;
+  request->on_complete = [](void* context, Request&) noexcept {
+    auto* held = static_cast<Last*>(context);
+    held->model.reset();
+    held->is_dropped = true;
+  };
+  REQUIRE(last.model->submit(request).ok());
+  request.reset();  // while it runs
+  while (!last.is_dropped) std::this_thread::sleep_for(milliseconds(1));
+  CHECK(watched.expired());
+  std::this_thread::sleep_for(milliseconds(50));  // another thread ends it meanwhile
 }
 
 TEST_CASE("a queue of one loses no request") {

@@ -1,13 +1,12 @@
-#include "serving/model.h"
+#include <string>
 
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <string>
-
 #include "memory/device_simulated.h"
 #include "schedule/echo_model.h"
+#include "serving/model.h"
 
 namespace pyruntime {
 namespace {
@@ -77,8 +76,7 @@ TEST_CASE("rows must agree between inputs") {
   const RequestRef request = model->new_request();
   request->inputs[0] = two.view();
   request->inputs[1] = three.view();
-  CHECK(model->infer(request).message() ==
-        "input 'b': expected 2 rows as in input 'a', got 3");
+  CHECK(model->infer(request).message() == "input 'b': expected 2 rows as in input 'a', got 3");
 }
 
 TEST_CASE("an output that is not wanted is not there") {
@@ -167,12 +165,62 @@ TEST_CASE("options out of range are refused by name") {
   }
 }
 
+TEST_CASE("each of many outputs can be wanted") {
+  ModelOptions options;
+  options.session.engine = "echo";
+  TensorSpec spec;
+  spec.type = DataType::kInt64;
+  spec.dims = {-1, 4};
+  spec.symbols = {"", ""};
+  for (int i = 0; i < 66; ++i) {
+    spec.name = "input_" + std::to_string(i);
+    options.session.echo_inputs.push_back(spec);
+  }
+  const auto model = ModelVersion::load("many", 1, {}, options);
+  Numbers numbers = rows_of_four(1, 5);
+  const RequestRef request = model->new_request();
+  for (Tensor& input : request->inputs) input = numbers.view();
+  for (const TensorSpec& output : model->signature().outputs) {
+    REQUIRE(model->want_output(*request, output.name).ok());
+  }
+  REQUIRE(model->infer(request).ok());
+  for (const Tensor& output : request->outputs) CHECK(output.data != nullptr);
+}
+
+TEST_CASE("strings are refused on a device that the host cannot read") {
+  ModelOptions options;
+  options.session.engine = "echo";
+  TensorSpec spec;
+  spec.name = "text";
+  spec.type = DataType::kString;
+  spec.dims = {-1};
+  spec.symbols = {""};
+  options.session.echo_inputs = {spec};
+  options.instances = {{Device{DeviceKind::kSimulated, 0}, 1}};
+  try {
+    ModelVersion::load("text", 1, {}, options);
+    FAIL("expected an error");
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::kUnimplemented);
+  }
+}
+
+TEST_CASE("an input that lies on a device is refused by name") {
+  const auto model = load_echo();
+  Numbers numbers = rows_of_four(1, 5);
+  Tensor tensor = numbers.view();
+  tensor.device = Device{DeviceKind::kCuda, 0};
+  CHECK(infer(*model, tensor).message() == "input 'input': expected memory on 'cpu', got 'cuda:0'");
+}
+
 TEST_CASE("warm-up runs every instance") {
   EchoSettings settings;
   settings.instances = {{Device{}, 2}};
   const auto model = load_echo(settings);
   CHECK(model->warm_up(2, 3).ok());
   CHECK(model->stats().completed == 6);
+  CHECK(model->stats().by_batch_rows.size() == 1);
+  CHECK(model->warm_up(0, 1).code() == ErrorCode::kInvalidInput);
 }
 
 TEST_CASE("a model is refused in a child of fork and works on in the parent") {

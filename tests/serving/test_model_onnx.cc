@@ -1,10 +1,10 @@
 // What only a real engine's models show: outputs that are not what was
 // declared, and batches that must equal single runs.
-#include <doctest/doctest.h>
-
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 #include "engine/onnx_fixture.h"
 #include "serving/model.h"

@@ -1,11 +1,10 @@
-#include "serving/registry.h"
-
-#include <doctest/doctest.h>
-
 #include <atomic>
 #include <thread>
 
+#include <doctest/doctest.h>
+
 #include "schedule/echo_model.h"
+#include "serving/registry.h"
 
 namespace pyruntime {
 
