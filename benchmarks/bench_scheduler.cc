@@ -2,9 +2,10 @@
 // beside C Run with preallocated output, and 32 requests in flight beside the
 // best batched Run loop.
 //
-//   PYRUNTIME_ONNXRUNTIME=.../libonnxruntime.so.N bench_scheduler [MODEL.onnx]
+//   PYRUNTIME_ONNXRUNTIME=.../libonnxruntime.so.N bench_scheduler [MAX_ROWS [MODEL.onnx]]
 //
-// MODEL: one float32 input [rows, n] and one float32 output [rows, m]; without
+// MAX_ROWS: of a batch, 16 unless given: where larger ones only add latency to the
+// MLP. MODEL: one float32 input [rows, n] and one float32 output [rows, m]; without
 // it tests/models/identity_f32.onnx and mlp_64_256_256_10.onnx. The two sides
 // take turns, a slice of time each, so that the machine's moods hit both. One
 // JSON line per model: microseconds are medians of slices, ratios are of those.
@@ -31,7 +32,7 @@ using SteadyTime = std::chrono::steady_clock;
 constexpr int kSlices = 41;
 constexpr auto kSlice = std::chrono::milliseconds(25);
 constexpr std::size_t kInFlight = 32;
-constexpr int64_t kMaxRows = 32;
+constexpr int64_t kLargestRun = 32;  // rows, of the bare loops
 
 double seconds_since(SteadyTime::time_point start) {
   return std::chrono::duration<double>(SteadyTime::now() - start).count();
@@ -137,9 +138,9 @@ class InFlight {
   std::atomic<int64_t> free_{0};
 };
 
-void bench(const std::string& path) {
+void bench(const std::string& path, int64_t max_rows) {
   ModelOptions options;
-  options.batching.max_rows = kMaxRows;
+  options.batching.max_rows = max_rows;
   const auto model = ModelVersion::load("bench", 1, {.path = path, .bytes = {}}, options);
   const TensorSpec& in = model->signature().inputs.at(0);
   const TensorSpec& out = model->signature().outputs.at(0);
@@ -152,7 +153,7 @@ void bench(const std::string& path) {
 
   std::vector<std::unique_ptr<BareRun>> runs;
   std::vector<int64_t> sizes;
-  for (int64_t rows = 1; rows <= kMaxRows; rows *= 2) {
+  for (int64_t rows = 1; rows <= kLargestRun; rows *= 2) {
     sizes.push_back(rows);
     runs.push_back(std::make_unique<BareRun>(path, rows, columns, out.dims[1], in.name.c_str(),
                                              out.name.c_str()));
@@ -188,13 +189,13 @@ void bench(const std::string& path) {
   std::printf(
       "{\"benchmark\": \"scheduler\", \"model\": \"%s\", \"onnxruntime\": \"%s\", "
       "\"cores\": %u, \"c_run_us\": %.2f, \"infer_us\": %.2f, \"infer_minus_run_us\": %.2f, "
-      "\"best_batched_run_rows\": %lld, \"best_batched_rows_per_s\": %.0f, "
+      "\"max_rows\": %lld, \"best_batched_run_rows\": %lld, \"best_batched_rows_per_s\": %.0f, "
       "\"in_flight\": %zu, \"in_flight_rows_per_s\": %.0f, \"in_flight_to_best_batched\": %.3f, "
       "\"largest_batch\": %lld}\n",
       std::filesystem::path(path).stem().c_str(), onnx_library_version().c_str(),
       std::thread::hardware_concurrency(), run_us, infer_us, infer_us - run_us,
-      static_cast<long long>(sizes[best]), median(bare[best]), kInFlight, median(asynchronous),
-      median(asynchronous) / median(bare[best]),
+      static_cast<long long>(max_rows), static_cast<long long>(sizes[best]), median(bare[best]),
+      kInFlight, median(asynchronous), median(asynchronous) / median(bare[best]),
       static_cast<long long>(stats.by_batch_rows.back().rows));
 }
 
@@ -210,12 +211,14 @@ int main(int argc, char** argv) {
     OnnxLibraryOptions options;
     options.path = library;
     configure_onnx_library(options);
-    if (argc > 1) {
-      bench(argv[1]);
+    const int64_t max_rows = argc > 1 ? std::strtoll(argv[1], nullptr, 10) : 16;
+    if (argc > 2) {
+      bench(argv[2], max_rows);
       return 0;
     }
     const auto models = std::filesystem::path(__FILE__).parent_path() / "../tests/models";
-    for (const char* name : {"identity_f32.onnx", "mlp_64_256_256_10.onnx"}) bench(models / name);
+    for (const char* name : {"identity_f32.onnx", "mlp_64_256_256_10.onnx"})
+      bench(models / name, max_rows);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "bench_scheduler: %s\n", error.what());
     return 1;
