@@ -180,12 +180,26 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
 
 // --- owners
 
-bool Scheduler::form(Instance& instance) {
+bool Scheduler::form(Instance& instance, int64_t last_rows) {
   while (batcher_.collect(instance.batch(), instance.carry())) {
+    let_answered_return(instance, last_rows);
     if (batcher_.seal(instance.batch(), clock_.now())) return true;
     instance.batch().clear();
   }
   return false;
+}
+
+void Scheduler::let_answered_return(Instance& instance, int64_t last_rows) {
+  const Batch& batch = instance.batch();
+  const int64_t even = (last_rows + batch.rows) / 2;
+  for (int looks = 0; looks < kLooks && batch.rows < even && instance.carry() == nullptr;) {
+    if (batcher_.collect(instance.batch(), instance.carry())) {
+      looks = 0;
+    } else {
+      cpu_relax();
+      ++looks;
+    }
+  }
 }
 
 bool Scheduler::form_with_company(Instance& instance) {
@@ -261,10 +275,12 @@ void Scheduler::give_up(Instance& instance) {
 
 bool Scheduler::serve(Instance& instance) {
   bool has_served = false;
+  int64_t last_rows = 0;
   for (;;) {
     while (instance.has_free_slot() &&
            (waits_for_company_ && !instance.has_running() ? form_with_company(instance)
-                                                          : form(instance))) {
+                                                          : form(instance, last_rows))) {
+      last_rows = instance.batch().rows;
       pass_on(instance);
       instance.start(batcher_);
       instance.finish_if_ready(batcher_);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <charconv>
 #include <limits>
+#include <mutex>
 #include <new>
 #include <string>
 #include <thread>
@@ -38,6 +39,7 @@ struct InferCall::State {
   InferRequestView view;
   std::shared_ptr<ModelVersion> model;  // before `request`, which is of its pool
   RequestRef request;
+  std::mutex request_mutex;  // guards a change of `request` against cancel()
   Scratch scratch;  // inputs that cannot be used where they lie
   TimePoint deadline = kNever;
   bool is_typed = false;
@@ -60,6 +62,8 @@ struct InferCall::State {
   }
 
   Status decode(ByteSpan bytes);
+  Status decode_for_model();
+  bool find_successor(const Status& refusal);
   Status decode_inputs();
   Status decode_outputs();
   Status decode_input(const InferInputView& input, Occurrences& raw);
@@ -71,6 +75,10 @@ struct InferCall::State {
 
 Status InferCall::State::decode(ByteSpan bytes) {
   if (Status parsed = view.parse(bytes); !parsed.ok()) return parsed;
+  return decode_for_model();
+}
+
+Status InferCall::State::decode_for_model() {
   int64_t version = kLatest;
   if (Status parsed = parse_model_version(view.model_version, &version); !parsed.ok())
     return parsed;
@@ -151,6 +159,24 @@ Status InferCall::State::begin() {
   if (!is_cancelled.load(std::memory_order_seq_cst)) return {};
   stage.store(kSpent, std::memory_order_relaxed);
   return {ErrorCode::kCancelled, "cancelled by the caller before it ran"};
+}
+
+// Whether the call asked for the latest version, which was unloaded between
+// being found and being asked, and is now decoded for the one that took its
+// place.
+bool InferCall::State::find_successor(const Status& refusal) {
+  if (refusal.code() != ErrorCode::kUnavailable || !view.model_version.empty()) return false;
+  const ModelVersion* const refused = model.get();
+  std::shared_ptr<ModelVersion> latest;
+  if (!registry->find(view.model_name, kLatest, &latest).ok() || latest.get() == refused) {
+    return false;
+  }
+  const std::lock_guard lock(request_mutex);
+  request.reset();  // before its model
+  scratch.reset();
+  if (!decode_for_model().ok() || is_cancelled.load(std::memory_order_seq_cst)) return false;
+  request->deadline = std::min(request->deadline, deadline);
+  return true;
 }
 
 void InferCall::State::complete(const Status& result) {
@@ -241,7 +267,9 @@ void InferCall::set_deadline(TimePoint deadline) { state_->deadline = deadline; 
 Status InferCall::infer() {
   State& state = *state_;
   if (Status begun = state.begin(); !begun.ok()) return state.status = begun;
-  state.complete(state.model->infer(state.request));
+  Status result = state.model->infer(state.request);
+  while (state.find_successor(result)) result = state.model->infer(state.request);
+  state.complete(result);
   state.stage.store(State::kSpent, std::memory_order_relaxed);
   return state.status;
 }
@@ -256,8 +284,8 @@ Status InferCall::submit(void (*on_complete)(void* context) noexcept, void* cont
     static_cast<State*>(own)->call_back(request.status);
   };
   // From here on the call may complete, and then be destroyed, at any time.
-  const RequestRef request = state.request;
   const std::shared_ptr<ModelVersion> model = state.model;
+  const RequestRef request = state.request;  // dropped before its model
   if (Status accepted = model->submit(request); !accepted.ok()) {
     state.stage.store(State::kSpent, std::memory_order_relaxed);
     return state.status = accepted;
@@ -273,6 +301,7 @@ const Status& InferCall::status() const { return state_->status; }
 void InferCall::cancel() {
   State& state = *state_;
   state.is_cancelled.store(true, std::memory_order_seq_cst);
+  const std::lock_guard lock(state.request_mutex);
   if (state.stage.load(std::memory_order_seq_cst) == State::kUnderWay) state.request->cancel();
 }
 

@@ -431,6 +431,30 @@ TEST_CASE_FIXTURE(TwoModels, "a call without a good decode does not run") {
   CHECK(three.infer().code() == ErrorCode::kInvalidInput);
 }
 
+TEST_CASE("calls of the latest version are answered while versions are swapped") {
+  EchoService service;
+  service.add("m", {spec("x", DataType::kInt32, {-1})});
+  const std::string bytes =
+      RequestBuilder().model("m").input("x", "INT32", {1}).raw(raw<int32_t>({7})).bytes;
+  std::atomic<bool> is_over{false};
+  std::atomic<int> failed{0};
+  std::vector<std::thread> callers;
+  for (int i = 0; i < 2; ++i) {
+    callers.emplace_back([&] {
+      while (!is_over.load(std::memory_order_relaxed)) {
+        if (!service.call(bytes).ok()) ++failed;
+      }
+    });
+  }
+  for (int64_t version = 2; version < 100; ++version) {
+    service.add("m", {spec("x", DataType::kInt32, {-1})}, version);
+    service.registry.remove("m", version - 1)->close();
+  }
+  is_over = true;
+  for (std::thread& caller : callers) caller.join();
+  CHECK(failed == 0);
+}
+
 TEST_CASE("an engine's failure travels as its status") {
   EchoService service;
   ModelOptions options;
