@@ -53,6 +53,7 @@ def test_endpoint_example_answers() -> None:
             answer = run(example("endpoint").replace("localhost:8001", f"127.0.0.1:{port}"))
         finally:
             server.terminate()
+            server.communicate(timeout=30)
     assert re.fullmatch(r"\[\d\]\n", answer)
     assert server.returncode == 0
 
