@@ -29,8 +29,8 @@ namespace {
 using namespace pyruntime;
 using SteadyTime = std::chrono::steady_clock;
 
-constexpr int kSlices = 41;
-constexpr auto kSlice = std::chrono::milliseconds(25);
+constexpr int kSlices = 15;
+constexpr auto kSlice = std::chrono::milliseconds(100);  // long beside waking an idle core
 constexpr std::size_t kInFlight = 32;
 constexpr int64_t kLargestRun = 32;  // rows, of the bare loops
 
@@ -142,6 +142,8 @@ void bench(const std::string& path, int64_t max_rows) {
   ModelOptions options;
   options.batching.max_rows = max_rows;
   const auto model = ModelVersion::load("bench", 1, {.path = path, .bytes = {}}, options);
+  // Of its own, so that its statistics are of requests in flight alone.
+  const auto busy = ModelVersion::load("busy", 1, {.path = path, .bytes = {}}, options);
   const TensorSpec& in = model->signature().inputs.at(0);
   const TensorSpec& out = model->signature().outputs.at(0);
   if (!model->signature().is_batchable || in.dims.size() != 2 || out.dims.size() != 2) {
@@ -158,7 +160,7 @@ void bench(const std::string& path, int64_t max_rows) {
     runs.push_back(std::make_unique<BareRun>(path, rows, columns, out.dims[1], in.name.c_str(),
                                              out.name.c_str()));
   }
-  InFlight in_flight(*model, row, columns);
+  InFlight in_flight(*busy, row, columns);
   const auto infer = [&] {
     const RequestRef request = model->new_request();
     Tensor& input = request->inputs[0];
@@ -185,18 +187,21 @@ void bench(const std::string& path, int64_t max_rows) {
   }
   const double run_us = 1e6 / median(bare[0]);
   const double infer_us = 1e6 / median(blocking);
-  const SchedulerStatsSnapshot stats = model->stats();
+  const SchedulerStatsSnapshot stats = busy->stats();
+  const auto batches = static_cast<double>(stats.batches);
   std::printf(
       "{\"benchmark\": \"scheduler\", \"model\": \"%s\", \"onnxruntime\": \"%s\", "
       "\"cores\": %u, \"c_run_us\": %.2f, \"infer_us\": %.2f, \"infer_minus_run_us\": %.2f, "
       "\"max_rows\": %lld, \"best_batched_run_rows\": %lld, \"best_batched_rows_per_s\": %.0f, "
       "\"in_flight\": %zu, \"in_flight_rows_per_s\": %.0f, \"in_flight_to_best_batched\": %.3f, "
-      "\"largest_batch\": %lld}\n",
+      "\"mean_batch_rows\": %.1f, \"mean_gather_us\": %.2f, \"mean_run_us\": %.2f, "
+      "\"mean_scatter_us\": %.2f}\n",
       std::filesystem::path(path).stem().c_str(), onnx_library_version().c_str(),
       std::thread::hardware_concurrency(), run_us, infer_us, infer_us - run_us,
       static_cast<long long>(max_rows), static_cast<long long>(sizes[best]), median(bare[best]),
       kInFlight, median(asynchronous), median(asynchronous) / median(bare[best]),
-      static_cast<long long>(stats.by_batch_rows.back().rows));
+      static_cast<double>(stats.rows) / batches, stats.gather.mean_ns() / 1e3,
+      stats.run.mean_ns() / 1e3, stats.scatter.mean_ns() / 1e3);
 }
 
 }  // namespace
@@ -211,7 +216,12 @@ int main(int argc, char** argv) {
     OnnxLibraryOptions options;
     options.path = library;
     configure_onnx_library(options);
-    const int64_t max_rows = argc > 1 ? std::strtoll(argv[1], nullptr, 10) : 16;
+    char* end = nullptr;
+    const int64_t max_rows = argc > 1 ? std::strtoll(argv[1], &end, 10) : 16;
+    if (argc > 1 && *end != '\0') {
+      std::fprintf(stderr, "MAX_ROWS: expected a number, got '%s'\n", argv[1]);
+      return 2;
+    }
     if (argc > 2) {
       bench(argv[2], max_rows);
       return 0;

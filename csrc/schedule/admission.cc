@@ -10,12 +10,12 @@ Status Admission::enter() {
   // Dekker's pattern.
   outstanding_.fetch_add(1, std::memory_order_seq_cst);
   if (!accepting_.load(std::memory_order_seq_cst)) {
-    leave();
+    leave(1);
     return {ErrorCode::kUnavailable, "the model version is being unloaded"};
   }
   if (queued_.fetch_add(1, std::memory_order_relaxed) >= queue_capacity_) {
-    leave_queue();
-    leave();
+    leave_queue(1);
+    leave(1);
     return {ErrorCode::kOverloaded, "the queue is full: " + std::to_string(queue_capacity_) +
                                         " requests wait already (queue_capacity)"};
   }

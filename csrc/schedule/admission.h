@@ -17,12 +17,12 @@ class Admission {
 
   // Lets one request in, or says Overloaded or Unavailable.
   [[nodiscard]] Status enter();
-  // It waits no longer.
-  void leave_queue() { queued_.fetch_sub(1, std::memory_order_relaxed); }
-  // It is done. The last touch of this object by that request's thread.
-  void leave() {
-    outstanding_.fetch_sub(1, std::memory_order_release);
-  }  // pairs with outstanding()
+  // `n` of them wait no longer.
+  void leave_queue(int64_t n) { queued_.fetch_sub(n, std::memory_order_relaxed); }
+  // `n` of them are done. The last touch of this object by who answered them.
+  void leave(int64_t n) {
+    outstanding_.fetch_sub(n, std::memory_order_release);  // pairs with outstanding()
+  }
 
   void stop_accepting() { accepting_.store(false, std::memory_order_seq_cst); }
   bool is_accepting() const { return accepting_.load(std::memory_order_relaxed); }

@@ -11,8 +11,11 @@ namespace pyruntime {
 
 struct Bucket;
 
-// The members' references are the batch's; each leaves it completed.
+// The members are the batch's to answer.
 struct Batch {
+  // To each member: the scheduler's and the queue's.
+  static constexpr uint32_t kReferences = 2;
+
   std::vector<Request*> members;
   int64_t rows = 0;
   Bucket* bucket = nullptr;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace pyruntime {
 namespace {
@@ -275,8 +276,11 @@ bool BatchSlot::outputs_follow_rows() const {
 
 void BatchSlot::fail(const Status& status) {
   forget_run();
-  for (Request* request : batch_.members) request->complete(status, ran_at_);
+  Admission& admission = *batch_.members.front()->admission_;
+  const auto count = static_cast<int64_t>(batch_.members.size());
+  for (Request* request : batch_.members) request->answer(status, ran_at_, Batch::kReferences);
   batch_.clear();
+  admission.leave(count);
 }
 
 void BatchSlot::run_each_alone() {
@@ -297,6 +301,8 @@ void BatchSlot::run_each_alone() {
 void BatchSlot::scatter() {
   const std::vector<Request*>& members = batch_.members;
   int64_t row = 0;
+  int64_t good = 0;
+  int64_t good_rows = 0;
   for (Request* request : members) {
     if (bound_ != nullptr) {
       request->status = copy_out(*request, row);
@@ -304,6 +310,9 @@ void BatchSlot::scatter() {
       slice_out(*request, row);
     }
     row += request->rows_;
+    if (!request->status.ok()) continue;
+    ++good;
+    good_rows += request->rows_;
   }
   const TimePoint now = context_.clock.now();
   const int64_t rows = batch_.rows;
@@ -311,29 +320,35 @@ void BatchSlot::scatter() {
   const int64_t run_ns = (ran_at_ - gathered_at_).count();
   const int64_t scatter_ns = (now - ran_at_).count();
   context_.stats.count_batch(rows, gather_ns, run_ns, scatter_ns);
+  context_.stats.count_completed(good, good_rows, now);
   forget_run();
+  Admission& admission = *members.front()->admission_;
+  const auto count = static_cast<int64_t>(members.size());
   for (Request* request : members) {
     request->timing.gather_ns = gather_ns;
     request->timing.run_ns = run_ns;
     request->timing.scatter_ns = scatter_ns;
     request->timing.batch_rows = rows;
-    request->complete(std::move(request->status), now);
+    request->answer(std::move(request->status), now, Batch::kReferences);
   }
   batch_.clear();
+  admission.leave(count);
 }
 
 Status BatchSlot::copy_out(Request& request, int64_t first_row) {
   const bool is_slice = batch_.members.size() > 1;
   std::size_t bytes = 0;
+  std::size_t last = 0;
   for (std::size_t i = 0; i < bound_->outputs.size(); ++i) {
     if (!wants(request.wanted, i)) continue;
+    last = i;
     Tensor& output = request.outputs[i];
     view(bound_->outputs[i], &output);
     if (is_slice) output.shape[0] = request.rows_;
     bytes += aligned(output.size_bytes());
   }
   Status status;
-  const Buffer memory = context_.host_pool.allocate(at_least_one(bytes), &status);
+  Buffer memory = context_.host_pool.allocate(at_least_one(bytes), &status);
   if (!status.ok()) {
     for (Tensor& output : request.outputs) output.data = nullptr;
     return status;
@@ -347,7 +362,7 @@ Status BatchSlot::copy_out(Request& request, int64_t first_row) {
     if (is_slice) from += bound_->outputs[i].row_bytes() * static_cast<std::size_t>(first_row);
     std::memcpy(to, from, size);
     output.data = to;
-    output.buffer = memory;
+    output.buffer = i == last ? std::move(memory) : memory;
     to += aligned(size);
   }
   return {};

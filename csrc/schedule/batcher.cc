@@ -195,7 +195,7 @@ Request* Batcher::pop_any() {
 }
 
 void Batcher::drop(Request* request) {
-  admission_.leave_queue();
+  admission_.leave_queue(1);
   RequestRef::adopt(request).reset();
 }
 
@@ -243,24 +243,31 @@ bool Batcher::has_work_beside(const Bucket& bucket) const {
 bool Batcher::seal(Batch& batch, TimePoint now) {
   batch.formed_at = now;
   batch.rows = 0;
+  const std::size_t taken = batch.members.size();
   std::size_t kept = 0;
+  int64_t expired = 0;
   for (Request* request : batch.members) {
-    const int64_t waited_ns = (now - request->submitted_at_).count();
-    if (request->claim()) {
-      request->timing.queue_ns = waited_ns;
-      if (request->deadline < now) {
-        request->complete(
-            {ErrorCode::kDeadlineExceeded,
-             "the deadline passed after " + std::to_string(waited_ns / 1000) + " us in the queue"},
-            now);
-      } else {
-        batch.members[kept++] = request;
-        batch.rows += request->rows_;
-      }
+    if (!request->claim()) {
+      request->drop(1);  // the queue's reference
+      continue;
     }
-    drop(request);  // the queue's reference; the scheduler's keeps the claimed ones
+    const int64_t waited_ns = (now - request->submitted_at_).count();
+    request->timing.queue_ns = waited_ns;
+    if (request->deadline < now) {
+      request->answer(
+          {ErrorCode::kDeadlineExceeded,
+           "the deadline passed after " + std::to_string(waited_ns / 1000) + " us in the queue"},
+          now, Batch::kReferences);
+      ++expired;
+    } else {
+      batch.members[kept++] = request;
+      batch.rows += request->rows_;
+    }
   }
   batch.members.resize(kept);
+  // Counters that submitters write too: once for all.
+  admission_.leave_queue(static_cast<int64_t>(taken));
+  if (expired != 0) admission_.leave(expired);
   return kept != 0;
 }
 

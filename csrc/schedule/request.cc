@@ -16,10 +16,13 @@ bool Request::claim() {
 }
 
 bool Request::abandon(ErrorCode code, const char* message) {
-  // Whoever abandons must hold a reference of its own: complete() drops the
+  // Whoever abandons must hold a reference of its own: answer() drops the
   // scheduler's, and the queue's entry keeps another.
   if (!claim()) return false;
-  complete(Status(code, message), stats_->clock().now());
+  const TimePoint now = stats_->clock().now();
+  Admission* const admission = admission_;
+  answer(Status(code, message), now, 1);
+  admission->leave(1);
   return true;
 }
 
@@ -33,14 +36,13 @@ thread_local bool is_completing = false;
 
 bool Request::is_completing_here() { return is_completing; }
 
-void Request::complete(Status result, TimePoint now) {
+void Request::answer(Status result, TimePoint now, uint32_t references) {
   status = std::move(result);
   for (Tensor& input : inputs) {
     input.data = nullptr;
     input.buffer.reset();
   }
-  Admission* const admission = admission_;
-  stats_->count_done(*this, rows_, (now - submitted_at_).count(), now);
+  stats_->count_done(*this, (now - submitted_at_).count());
   if (on_complete != nullptr) {
     const bool was_completing = std::exchange(is_completing, true);
     on_complete(context, *this);
@@ -51,8 +53,14 @@ void Request::complete(Status result, TimePoint now) {
   // the other, on both sides, is Dekker's pattern.
   state_.store(kDone, std::memory_order_seq_cst);
   if (sleepers_.load(std::memory_order_seq_cst) != 0) futex_wake(state_, INT_MAX);
-  RequestRef::adopt(this).reset();
-  admission->leave();
+  drop(references);
+}
+
+void Request::drop(uint32_t references) noexcept {
+  // acq_rel: every use before a release is seen by whoever releases last
+  if (references_.fetch_sub(references, std::memory_order_acq_rel) == references) {
+    pool_->give(*this);
+  }
 }
 
 bool Request::wait(Nanoseconds timeout) {
@@ -74,10 +82,7 @@ bool Request::wait(Nanoseconds timeout) {
 
 void RequestRef::reset() noexcept {
   Request* const request = std::exchange(request_, nullptr);
-  // acq_rel: every use before a release is seen by whoever releases last
-  if (request != nullptr && request->references_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    request->pool_->give(*request);
-  }
+  if (request != nullptr) request->drop(1);
 }
 
 RequestPool::RequestPool(std::size_t input_count, std::size_t output_count)

@@ -98,9 +98,11 @@ class Request {
   // Moves it from kQueued to kRunning; false if someone else completed it.
   bool claim();
   // Of a claimed request: counts it, calls on_complete, wakes who waits. Then
-  // drops the scheduler's reference: the request may be gone.
-  void complete(Status result, TimePoint now);
-  // claim() and complete().
+  // drops so many references: the request may be gone. Leaving the admission
+  // comes after, by whoever answers, for all that are answered together.
+  void answer(Status result, TimePoint now, uint32_t references);
+  void drop(uint32_t references) noexcept;
+  // claim() and answer() and leaving.
   bool abandon(ErrorCode code, const char* message);
 
   bool is_choosy_ = false;  // want() was called

@@ -16,7 +16,7 @@ class RequestPool {
   uint32_t size() const { return slab_.size(); }
 
  private:
-  friend class RequestRef;
+  friend class Request;
   void give(Request& request) noexcept;
 
   Slab<Request> slab_;

@@ -21,19 +21,21 @@ void SchedulerStats::count_batch(int64_t rows, int64_t gather_ns, int64_t run_ns
   size.scatter_ns.add(static_cast<uint64_t>(scatter_ns));
 }
 
-void SchedulerStats::count_done(const Request& request, int64_t rows, int64_t total_ns,
-                                TimePoint now) {
+void SchedulerStats::count_completed(int64_t requests, int64_t rows, TimePoint now) {
+  completed_.add(static_cast<uint64_t>(requests));
+  rows_.add(static_cast<uint64_t>(rows));
+  last_completed_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+}
+
+void SchedulerStats::count_done(const Request& request, int64_t total_ns) {
   if (request.timing.queue_ns > 0) queue_.record(request.timing.queue_ns);
   switch (request.status.code()) {
     case ErrorCode::kOk:
-      completed_.add();
-      rows_.add(static_cast<uint64_t>(rows));
       total_.record(total_ns);
-      last_completed_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
-      break;
+      return;
     case ErrorCode::kCancelled:
       cancelled_.add();
-      break;
+      return;
     case ErrorCode::kDeadlineExceeded:
       expired_.add();
       [[fallthrough]];

@@ -56,7 +56,9 @@ class SchedulerStats {
   void count_retried(uint64_t n) { retried_.add(n); }
   void count_input_copied() { inputs_copied_.add(); }
   void count_batch(int64_t rows, int64_t gather_ns, int64_t run_ns, int64_t scatter_ns);
-  void count_done(const Request& request, int64_t rows, int64_t total_ns, TimePoint now);
+  // Requests with a result, together; before count_done() of each.
+  void count_completed(int64_t requests, int64_t rows, TimePoint now);
+  void count_done(const Request& request, int64_t total_ns);
 
   SchedulerStatsSnapshot read() const;
 

@@ -70,8 +70,12 @@ struct RequestTestPeer {
     fixture.batcher.submit(request);
   }
   static void complete(Fixture& fixture, Batch& batch) {
-    for (Request* request : batch.members) request->complete({}, fixture.clock.now());
+    const auto count = static_cast<int64_t>(batch.members.size());
+    for (Request* request : batch.members) {
+      request->answer({}, fixture.clock.now(), Batch::kReferences);
+    }
     batch.clear();
+    fixture.admission.leave(count);
   }
 };
 
