@@ -2,8 +2,8 @@
 //
 //   include=$(python -P -c 'import pyruntime; print(pyruntime.get_include())')
 //   library=$(python -P -c 'import pyruntime; print(pyruntime.get_library())')
-//   g++ -std=c++20 -O2 -I"$include" examples/embed.cc "$library" -Wl,-rpath,"${library%/*}" -o
-//   embed
+//   flags="-std=c++20 -O2 -I$include -Wl,-rpath,${library%/*}"
+//   g++ $flags examples/embed.cc "$library" -o embed
 //
 // Then: ./embed LIBONNXRUNTIME MODEL, where LIBONNXRUNTIME is libonnxruntime.so.* of the wheel.
 #include <algorithm>

@@ -329,7 +329,7 @@ cdef class Pending:
             except Exception as failure:
                 error = failure
         else:
-            error = make_exception(request.status)
+            error = make_exception(self.state.model.get().named(request.status))
         self.state.reset()
         self.holder = None
         if not self.queue.is_of_loop:

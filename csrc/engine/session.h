@@ -123,6 +123,7 @@ struct SessionOptions {
 struct ModelSource {
   std::string path{};                  // beside bytes: names them, and where their other files are
   std::span<const std::byte> bytes{};  // used when not empty
+  std::string label{};                 // as errors of runs name it; empty: by path
 };
 
 // A line of the table of engines.

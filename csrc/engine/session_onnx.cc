@@ -75,9 +75,9 @@ class SharedRunOptions {
 class OnnxSession final : public Session {
  public:
   OnnxSession(const ModelSource& source, const SessionOptions& options)
-      : model_(describe_source(source)),
-        session_(create_session(source, options, model_)),
-        signature_(ort::read_signature(session_.get(), model_)) {
+      : model_(source.label.empty() ? describe_source(source) : source.label),
+        session_(create_session(source, options, describe_source(source))),
+        signature_(ort::read_signature(session_.get(), describe_source(source))) {
     for (const TensorSpec& input : signature_.inputs) input_names_.push_back(input.name.c_str());
     for (const TensorSpec& output : signature_.outputs) {
       output_names_.push_back(output.name.c_str());

@@ -12,10 +12,14 @@
 namespace pyruntime {
 namespace {
 
-void check_options(const std::string& where, const ModelOptions& options) {
+std::string where(const std::string& name, int64_t version) {
+  return "model '" + name + "' version " + std::to_string(version);
+}
+
+void check_options(const std::string& label, const ModelOptions& options) {
   const auto require = [&](bool holds, const char* what, int64_t got) {
     if (holds) return;
-    throw Error(ErrorCode::kInvalidInput, where + ": " + what + ", got " + std::to_string(got));
+    throw Error(ErrorCode::kInvalidInput, label + ": " + what + ", got " + std::to_string(got));
   };
   const BatchingOptions& batching = options.batching;
   require(batching.max_rows >= 1 && batching.max_rows <= 65536,
@@ -44,16 +48,18 @@ ModelVersion::ModelVersion(std::string name, int64_t version, const ModelOptions
 std::shared_ptr<ModelVersion> ModelVersion::load(std::string name, int64_t version,
                                                  const ModelSource& source,
                                                  const ModelOptions& options, const Clock& clock) {
-  const std::string where = "model '" + name + "' version " + std::to_string(version);
+  const std::string label = where(name, version);
   if (name.empty()) throw Error(ErrorCode::kInvalidInput, "model name: expected one, got ''");
-  if (version < 1) throw Error(ErrorCode::kInvalidInput, where + ": expected a version from 1 on");
-  check_options(where, options);
+  if (version < 1) throw Error(ErrorCode::kInvalidInput, label + ": expected a version from 1 on");
+  check_options(label, options);
   std::shared_ptr<ModelVersion> model(new ModelVersion(std::move(name), version, options, clock),
                                       &ModelVersion::end);
   try {
-    model->open(source, clock);
+    ModelSource labelled = source;
+    labelled.label = label;
+    model->open(labelled, clock);
   } catch (const Error& error) {
-    throw Error(error.code(), where + ": " + error.status().message());
+    throw Error(error.code(), label + ": " + error.status().message());
   }
   return model;
 }
@@ -161,8 +167,9 @@ Status ModelVersion::submit(const RequestRef& request) {
 
 Status ModelVersion::named(Status status) const {
   if (status.ok() || status.code() == ErrorCode::kInvalidInput) return status;
-  return {status.code(),
-          "model '" + name_ + "' version " + std::to_string(version_) + ": " + status.message()};
+  const std::string label = where(name_, version_) + ": ";
+  if (status.message().starts_with(label)) return status;
+  return {status.code(), label + status.message()};
 }
 
 Status ModelVersion::warm_up(int64_t rows, int runs) {

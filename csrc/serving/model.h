@@ -80,6 +80,9 @@ class ModelVersion {
   // Dynamic dimensions other than the first count as 1.
   Status warm_up(int64_t rows, int runs);
 
+  // The same, with the model named unless it is or the mistake is the caller's.
+  Status named(Status status) const;
+
   SchedulerStatsSnapshot stats() const { return stats_.read(); }
   // An input was not contiguous or not aligned and had to be copied.
   void count_input_copied() { stats_.count_input_copied(); }
@@ -98,7 +101,6 @@ class ModelVersion {
 
   void open(const ModelSource& source, const Clock& clock);
   Status check_and_count(const Request& request, int64_t* rows) const;
-  Status named(Status status) const;
 
   // Constant after load().
   const std::string name_;

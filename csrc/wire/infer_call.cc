@@ -40,7 +40,7 @@ struct InferCall::State {
   std::shared_ptr<ModelVersion> model;  // before `request`, which is of its pool
   RequestRef request;
   std::mutex request_mutex;  // guards a change of `request` against cancel()
-  Scratch scratch;  // inputs that cannot be used where they lie
+  Scratch scratch;           // inputs that cannot be used where they lie
   TimePoint deadline = kNever;
   bool is_typed = false;
 
@@ -200,12 +200,7 @@ void InferCall::State::complete(const Status& result) {
 }
 
 void InferCall::State::call_back(const Status& result) {
-  if (result.ok() || result.code() == ErrorCode::kInvalidInput) {
-    complete(result);
-  } else {  // as ModelVersion::infer() has it
-    complete({result.code(), "model '" + model->name() + "' version " +
-                                 std::to_string(model->version()) + ": " + result.message()});
-  }
+  complete(model->named(result));
   called_back_on = std::this_thread::get_id();
   const auto call = on_complete;
   void* const call_context = context;
