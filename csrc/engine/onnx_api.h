@@ -155,6 +155,7 @@ inline constexpr std::string_view kMinimumVersion = "1.24.0";
 // The functions, by their own names. One that returns OrtStatus* returns
 // nullptr when it succeeded.
 struct Api {
+// NOLINTNEXTLINE(bugprone-macro-parentheses): declares, computes nothing
 #define PYRUNTIME_DECLARE(slot, name, returns, parameters) returns(*name) parameters = nullptr;
   PYRUNTIME_ONNX_FUNCTIONS(PYRUNTIME_DECLARE)
 #undef PYRUNTIME_DECLARE

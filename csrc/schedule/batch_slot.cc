@@ -362,9 +362,10 @@ Status BatchSlot::copy_out(Request& request, int64_t first_row) {
     if (is_slice) from += bound_->outputs[i].row_bytes() * static_cast<std::size_t>(first_row);
     std::memcpy(to, from, size);
     output.data = to;
-    output.buffer = i == last ? std::move(memory) : memory;
+    if (i != last) output.buffer = memory;
     to += aligned(size);
   }
+  request.outputs[last].buffer = std::move(memory);
   return {};
 }
 

@@ -40,12 +40,10 @@ bool Bucket::is_empty() const {
   });
 }
 
-Batcher::Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission,
-                 SchedulerStats& stats)
+Batcher::Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission)
     : options_(options),
       has_dynamic_tails_(any_dynamic_input(signature, 1)),
       admission_(admission),
-      stats_(stats),
       batches_(signature.is_batchable && options.max_rows > 1) {
   // With no dynamic dimension, or none but the rows, the rows say it all.
   const bool is_fixed = !any_dynamic_input(signature, signature.is_batchable ? 1 : 0);
@@ -135,6 +133,7 @@ Bucket* Batcher::make_bucket(const Request& request) {
   const std::lock_guard lock(make_mutex_);
   const std::size_t count = bucket_count_.load(std::memory_order_relaxed);
   std::vector<Shape> tails;
+  tails.reserve(request.inputs.size());
   for (const Tensor& input : request.inputs) tails.emplace_back(tail(input.shape));
   for (std::size_t i = 1; i < count; ++i) {  // someone may have been faster
     Bucket* const bucket = buckets_[i].load(std::memory_order_relaxed);

@@ -22,7 +22,6 @@
 #include "schedule/batch.h"
 #include "schedule/batching_options.h"
 #include "schedule/request.h"
-#include "schedule/scheduler_stats.h"
 
 namespace pyruntime {
 
@@ -47,8 +46,7 @@ class Batcher {
  public:
   static constexpr std::size_t kMaxBuckets = 128;
 
-  Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission,
-          SchedulerStats& stats);
+  Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission);
   // Drops the entries of requests that were completed while they waited.
   ~Batcher();
 
@@ -99,7 +97,6 @@ class Batcher {
   const BatchingOptions options_;
   const bool has_dynamic_tails_;
   Admission& admission_;
-  SchedulerStats& stats_;
 
   std::atomic<bool> batches_;
   std::array<std::atomic<Bucket*>, kMaxBuckets + 1> buckets_{};  // [0]: runs alone

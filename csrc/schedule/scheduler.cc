@@ -20,7 +20,7 @@ Scheduler::Scheduler(const BatchingOptions& options, const Signature& signature,
                                    [](const auto& one) { return one->has_several_slots(); })),
       stats_(stats),
       admission_(options.queue_capacity),
-      batcher_(options, signature, admission_, stats),
+      batcher_(options, signature, admission_),
       instances_(std::move(instances)) {
   try {
     for (const auto& instance : instances_) {

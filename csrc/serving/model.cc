@@ -12,6 +12,12 @@
 namespace pyruntime {
 namespace {
 
+// Forgets without ending.
+template <typename T>
+void leave(std::unique_ptr<T>* owner) {
+  [[maybe_unused]] const T* const left = owner->release();
+}
+
 std::string where(const std::string& name, int64_t version) {
   return "model '" + name + "' version " + std::to_string(version);
 }
@@ -113,10 +119,10 @@ ModelVersion::~ModelVersion() {
   if (scheduler_ == nullptr || fork_generation_ == fork_generation()) return;
   // In a child of fork() the threads that everything here waits for do not
   // exist: nothing can be ended properly, so nothing is.
-  (void)scheduler_.release();
-  (void)requests_.release();
-  for (auto& pool : pools_) (void)pool.release();
-  for (auto& session : sessions_) (void)session.release();
+  leave(&scheduler_);
+  leave(&requests_);
+  for (auto& pool : pools_) leave(&pool);
+  for (auto& session : sessions_) leave(&session);
 }
 
 RequestRef ModelVersion::new_request() { return requests_->take(); }

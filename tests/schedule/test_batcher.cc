@@ -5,6 +5,7 @@
 
 #include "schedule/batcher.h"
 #include "schedule/request_pool.h"
+#include "schedule/scheduler_stats.h"
 
 namespace pyruntime {
 namespace {
@@ -30,7 +31,7 @@ class Fixture {
       : signature(std::move(model)),
         admission(options.queue_capacity),
         stats(options.max_rows, clock),
-        batcher(options, signature, admission, stats) {}
+        batcher(options, signature, admission) {}
 
   // A queued request of [rows, columns], as the scheduler queues it.
   RequestRef add(int64_t rows, int64_t columns = 2, Priority priority = Priority::kNormal,
