@@ -13,6 +13,9 @@ namespace pyruntime {
 // with compiler flags and would change the layout of installed headers.
 inline constexpr std::size_t kCacheLine = 64;
 
+// Asks for the line at `address`, to be written soon.
+inline void prefetch(const void* address) { __builtin_prefetch(address, /*rw=*/1); }
+
 // Tells the core that this is a spin loop.
 inline void cpu_relax() {
 #if defined(__x86_64__) || defined(__i386__)

@@ -28,15 +28,4 @@ double HistogramSnapshot::quantile_ns(double q) const {
   return static_cast<double>(max_ns);
 }
 
-HistogramSnapshot Histogram::read() const {
-  HistogramSnapshot snapshot;
-  for (unsigned i = 0; i < HistogramScale::kBuckets; ++i) {
-    snapshot.buckets[i] = buckets_[i].load(std::memory_order_relaxed);
-    snapshot.count += snapshot.buckets[i];
-  }
-  snapshot.sum_ns = sum_ns_.load(std::memory_order_relaxed);
-  snapshot.max_ns = max_ns_.load(std::memory_order_relaxed);
-  return snapshot;
-}
-
 }  // namespace pyruntime

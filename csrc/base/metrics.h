@@ -1,7 +1,8 @@
-// Counters and latency histograms that cost a relaxed add to keep.
+// Counters and latency histograms that cost an add to keep.
 //
-// Threads: add(), record() and read() from any. A read beside writers may miss
-// the last few of them, never tears a number.
+// Threads: read() from any; add() and record() from any too, or with
+// Writers::kOne from one at a time. A read beside writers may miss the last few
+// of them, never tears a number.
 #pragma once
 
 #include <array>
@@ -13,14 +14,39 @@
 
 namespace pyruntime {
 
-class Counter {
+// How many threads may write at once. One needs no read-modify-write, which
+// costs ten times what a load and a store do; whoever hands the writing on must
+// do so by a release and an acquire.
+enum class Writers : uint8_t { kMany, kOne };
+
+template <Writers writers>
+class BasicCounter {
  public:
-  void add(uint64_t n = 1) { value_.fetch_add(n, std::memory_order_relaxed); }
-  uint64_t read() const { return value_.load(std::memory_order_relaxed); }
+  void add(uint64_t n = 1) {
+    // release: who has read a count sees what its writer did before
+    if constexpr (writers == Writers::kOne) {
+      value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_release);
+    } else {
+      value_.fetch_add(n, std::memory_order_release);
+    }
+  }
+  void raise_to(uint64_t n) {
+    uint64_t value = value_.load(std::memory_order_relaxed);
+    if constexpr (writers == Writers::kOne) {
+      if (n > value) value_.store(n, std::memory_order_relaxed);
+    } else {
+      while (n > value && !value_.compare_exchange_weak(value, n, std::memory_order_relaxed)) {
+      }
+    }
+  }
+  uint64_t read() const { return value_.load(std::memory_order_acquire); }
 
  private:
   std::atomic<uint64_t> value_{0};
 };
+
+using Counter = BasicCounter<Writers::kMany>;
+using SoleCounter = BasicCounter<Writers::kOne>;
 
 // Buckets of a log-linear scale over 64-bit nanoseconds: 16 to each power of
 // two, so that a bucket is at most 6.25 % wide (as in HdrHistogram).
@@ -58,24 +84,34 @@ struct HistogramSnapshot {
   }
 };
 
-class Histogram {
+template <Writers writers>
+class BasicHistogram {
  public:
   // n: how many records of this same value.
   void record(int64_t ns, uint64_t n = 1) {
     const uint64_t value = ns < 0 ? 0 : static_cast<uint64_t>(ns);
-    buckets_[HistogramScale::bucket_of(value)].fetch_add(n, std::memory_order_relaxed);
-    sum_ns_.fetch_add(value * n, std::memory_order_relaxed);
-    uint64_t max = max_ns_.load(std::memory_order_relaxed);
-    while (value > max && !max_ns_.compare_exchange_weak(max, value, std::memory_order_relaxed)) {
-    }
+    buckets_[HistogramScale::bucket_of(value)].add(n);
+    sum_ns_.add(value * n);
+    max_ns_.raise_to(value);
   }
 
-  HistogramSnapshot read() const;
+  HistogramSnapshot read() const {
+    HistogramSnapshot snapshot;
+    for (unsigned i = 0; i < HistogramScale::kBuckets; ++i) {
+      snapshot.buckets[i] = buckets_[i].read();
+      snapshot.count += snapshot.buckets[i];
+    }
+    snapshot.sum_ns = sum_ns_.read();
+    snapshot.max_ns = max_ns_.read();
+    return snapshot;
+  }
 
  private:
-  std::array<std::atomic<uint64_t>, HistogramScale::kBuckets> buckets_{};
-  std::atomic<uint64_t> sum_ns_{0};
-  std::atomic<uint64_t> max_ns_{0};
+  std::array<BasicCounter<writers>, HistogramScale::kBuckets> buckets_{};
+  BasicCounter<writers> sum_ns_, max_ns_;
 };
+
+using Histogram = BasicHistogram<Writers::kMany>;
+using SoleHistogram = BasicHistogram<Writers::kOne>;
 
 }  // namespace pyruntime

@@ -68,6 +68,11 @@ class Buffer {
   std::byte* data() const { return block_ == nullptr ? nullptr : block_->data; }
   std::size_t size_bytes() const { return block_ == nullptr ? 0 : block_->size_bytes; }
   Device device() const { return block_ == nullptr ? Device{} : block_->device; }
+  // Whether no other Buffer shares the memory: it may be written anew.
+  bool is_sole() const {
+    // acquire: every use before another reference's end is seen
+    return block_ != nullptr && block_->references.load(std::memory_order_acquire) == 1;
+  }
   uint32_t use_count() const {
     return block_ == nullptr ? 0 : block_->references.load(std::memory_order_relaxed);
   }

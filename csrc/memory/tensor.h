@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/cache_line.h"
 #include "base/error.h"
 #include "memory/buffer.h"
 #include "memory/device.h"
@@ -60,6 +61,13 @@ class Shape {
   static constexpr std::size_t kMaxRank = 16;
 
   Shape() = default;  // a scalar's
+  // Copies what is set: a cache line, not three.
+  Shape(const Shape& other) { *this = other; }
+  Shape& operator=(const Shape& other) {
+    rank_ = other.rank_;
+    std::copy_n(other.dims_.begin(), other.rank_, dims_.begin());
+    return *this;
+  }
   Shape(std::initializer_list<int64_t> dims) : Shape(std::span(dims.begin(), dims.size())) {}
   // Throws InvalidInput above kMaxRank.
   explicit Shape(std::span<const int64_t> dims);
@@ -82,8 +90,8 @@ class Shape {
   }
 
  private:
+  uint8_t rank_ = 0;                    // before the dimensions, beside the first
   std::array<int64_t, kMaxRank> dims_;  // the first rank_ are set
-  uint8_t rank_ = 0;
 };
 
 // Of a whole tensor in memory; nothing on the same terms as element_count(), or
@@ -91,13 +99,14 @@ class Shape {
 std::optional<std::size_t> size_bytes_of(DataType type, const Shape& shape);
 
 // Row-major and contiguous. A view: `buffer` keeps the memory alive where this
-// tensor has to; it is null where someone else does.
-struct Tensor {
+// tensor has to; it is null where someone else does. Up to four dimensions, all
+// lies in one cache line.
+struct alignas(kCacheLine) Tensor {
+  std::byte* data = nullptr;  // null: not there (an output not made yet)
+  Buffer buffer;
   DataType type = DataType::kFloat32;
   Device device;
   Shape shape;
-  std::byte* data = nullptr;  // null: not there (an output not made yet)
-  Buffer buffer;
 
   // Of a shape known to be valid.
   std::size_t size_bytes() const;

@@ -8,14 +8,13 @@ Status Admission::enter() {
   // seq_cst: counting in and then looking at accepting_, against closing and
   // then looking at the count in stop_accepting() and outstanding(), is
   // Dekker's pattern.
-  outstanding_.fetch_add(1, std::memory_order_seq_cst);
+  const int64_t before = entered_.fetch_add(1, std::memory_order_seq_cst);
   if (!accepting_.load(std::memory_order_seq_cst)) {
-    leave(1);
+    entered_.fetch_sub(1, std::memory_order_seq_cst);
     return {ErrorCode::kUnavailable, "the model version is being unloaded"};
   }
-  if (queued_.fetch_add(1, std::memory_order_relaxed) >= queue_capacity_) {
-    leave_queue(1);
-    leave(1);
+  if (before - dequeued_.load(std::memory_order_relaxed) >= queue_capacity_) {
+    entered_.fetch_sub(1, std::memory_order_seq_cst);
     return {ErrorCode::kOverloaded, "the queue is full: " + std::to_string(queue_capacity_) +
                                         " requests wait already (queue_capacity)"};
   }

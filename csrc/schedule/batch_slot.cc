@@ -41,9 +41,10 @@ void view(const Tensor& from, Tensor* to) {
 
 }  // namespace
 
-BatchSlot::BatchSlot(const SlotContext& context, Stream& stream)
+BatchSlot::BatchSlot(const SlotContext& context, Stream& stream, RunStats& stats)
     : context_(context),
       stream_(stream),
+      stats_(stats),
       on_host_(context.backend.is_host_accessible()),
       max_bound_rows_(std::min(context.max_rows, kMaxBoundRows)),
       event_(context.backend.create_event()) {
@@ -184,6 +185,11 @@ void BatchSlot::make_bound(Bound* bound) {
   }
   place(bound->inputs, bound_memory_.data());
   place(bound->outputs, bound_memory_.data() + input_bytes);
+  for (const Tensor& output : bound->outputs) {
+    bound->output_sizes.push_back(output.size_bytes());
+    bound->output_row_sizes.push_back(output.shape.rank() == 0 ? output.size_bytes()
+                                                               : output.row_bytes());
+  }
   bound->run = context_.session.bind(bound->inputs, bound->outputs);
 }
 
@@ -274,11 +280,21 @@ bool BatchSlot::outputs_follow_rows() const {
   });
 }
 
+void BatchSlot::answer(Request& request) {
+  stats_.count_outcome(request.status.code(), request.rows_, request.timing.queue_ns,
+                       (answered_at_ - request.submitted_at_).count());
+  request.answer(Batch::kReferences);
+}
+
 void BatchSlot::fail(const Status& status) {
   forget_run();
+  answered_at_ = ran_at_;
   Admission& admission = *batch_.members.front()->admission_;
   const auto count = static_cast<int64_t>(batch_.members.size());
-  for (Request* request : batch_.members) request->answer(status, ran_at_, Batch::kReferences);
+  for (Request* request : batch_.members) {
+    request->status = status;
+    answer(*request);
+  }
   batch_.clear();
   admission.leave(count);
 }
@@ -286,7 +302,7 @@ void BatchSlot::fail(const Status& status) {
 void BatchSlot::run_each_alone() {
   retried_.assign(batch_.members.begin(), batch_.members.end());
   Bucket* const bucket = batch_.bucket;
-  context_.stats.count_retried(retried_.size());
+  stats_.count_retried(retried_.size());
   forget_run();
   for (Request* request : retried_) {
     batch_.members.assign(1, request);
@@ -300,73 +316,83 @@ void BatchSlot::run_each_alone() {
 
 void BatchSlot::scatter() {
   const std::vector<Request*>& members = batch_.members;
+  // The run has used the caches for itself. Asked for together, the requests
+  // come back in the time of one.
+  for (const Request* request : members) request->prefetch();
+  for (const Request* request : members) {
+    for (const Tensor& output : request->outputs) prefetch(&output);
+  }
   int64_t row = 0;
-  int64_t good = 0;
-  int64_t good_rows = 0;
   for (Request* request : members) {
     if (bound_ != nullptr) {
-      request->status = copy_out(*request, row);
+      copy_out(*request, row);
     } else {
       slice_out(*request, row);
     }
     row += request->rows_;
-    if (!request->status.ok()) continue;
-    ++good;
-    good_rows += request->rows_;
   }
-  const TimePoint now = context_.clock.now();
-  const int64_t rows = batch_.rows;
-  const int64_t gather_ns = (gathered_at_ - batch_.formed_at).count();
-  const int64_t run_ns = (ran_at_ - gathered_at_).count();
-  const int64_t scatter_ns = (now - ran_at_).count();
-  context_.stats.count_batch(rows, gather_ns, run_ns, scatter_ns);
-  context_.stats.count_completed(good, good_rows, now);
+  answered_at_ = context_.clock.now();
+  RequestTiming timing;
+  timing.gather_ns = (gathered_at_ - batch_.formed_at).count();
+  timing.run_ns = (ran_at_ - gathered_at_).count();
+  timing.scatter_ns = (answered_at_ - ran_at_).count();
+  timing.batch_rows = batch_.rows;
+  stats_.count_batch(timing.batch_rows, timing.gather_ns, timing.run_ns, timing.scatter_ns,
+                     answered_at_);
   forget_run();
   Admission& admission = *members.front()->admission_;
   const auto count = static_cast<int64_t>(members.size());
   for (Request* request : members) {
-    request->timing.gather_ns = gather_ns;
-    request->timing.run_ns = run_ns;
-    request->timing.scatter_ns = scatter_ns;
-    request->timing.batch_rows = rows;
-    request->answer(std::move(request->status), now, Batch::kReferences);
+    timing.queue_ns = request->timing.queue_ns;
+    request->timing = timing;
+    answer(*request);
   }
   batch_.clear();
   admission.leave(count);
 }
 
-Status BatchSlot::copy_out(Request& request, int64_t first_row) {
+Buffer BatchSlot::memory_for(Request& request, std::size_t bytes) {
+  // What the request kept of an earlier result of its own; see RequestPool.
+  for (Tensor& output : request.outputs) {
+    if (output.buffer.size_bytes() >= bytes && output.buffer.is_sole()) {
+      return std::move(output.buffer);
+    }
+  }
+  return context_.host_pool.allocate(at_least_one(bytes), &request.status);
+}
+
+void BatchSlot::copy_out(Request& request, int64_t first_row) {
   const bool is_slice = batch_.members.size() > 1;
+  const auto size_of = [&](std::size_t i) {
+    return is_slice ? bound_->output_row_sizes[i] * static_cast<std::size_t>(request.rows_)
+                    : bound_->output_sizes[i];
+  };
   std::size_t bytes = 0;
   std::size_t last = 0;
   for (std::size_t i = 0; i < bound_->outputs.size(); ++i) {
     if (!wants(request.wanted, i)) continue;
     last = i;
-    Tensor& output = request.outputs[i];
-    view(bound_->outputs[i], &output);
-    if (is_slice) output.shape[0] = request.rows_;
-    bytes += aligned(output.size_bytes());
+    bytes += aligned(size_of(i));
   }
-  Status status;
-  Buffer memory = context_.host_pool.allocate(at_least_one(bytes), &status);
-  if (!status.ok()) {
-    for (Tensor& output : request.outputs) output.data = nullptr;
-    return status;
-  }
+  Buffer memory = memory_for(request, bytes);
+  if (!memory) return;
   std::byte* to = memory.data();
   for (std::size_t i = 0; i < bound_->outputs.size(); ++i) {
     if (!wants(request.wanted, i)) continue;
     Tensor& output = request.outputs[i];
-    const std::size_t size = output.size_bytes();
+    view(bound_->outputs[i], &output);
     const std::byte* from = output.data;
-    if (is_slice) from += bound_->outputs[i].row_bytes() * static_cast<std::size_t>(first_row);
+    if (is_slice) {
+      output.shape[0] = request.rows_;
+      from += bound_->output_row_sizes[i] * static_cast<std::size_t>(first_row);
+    }
+    const std::size_t size = size_of(i);
     std::memcpy(to, from, size);
     output.data = to;
     if (i != last) output.buffer = memory;
     to += aligned(size);
   }
   request.outputs[last].buffer = std::move(memory);
-  return {};
 }
 
 void BatchSlot::slice_out(Request& request, int64_t first_row) {

@@ -41,7 +41,7 @@ struct SlotContext {
 
 class BatchSlot {
  public:
-  BatchSlot(const SlotContext& context, Stream& stream);
+  BatchSlot(const SlotContext& context, Stream& stream, RunStats& stats);
 
   bool is_busy() const { return !batch_.is_empty(); }
 
@@ -65,6 +65,8 @@ class BatchSlot {
     std::unique_ptr<BoundRun> run;  // null: does not fit or is not supported
     std::vector<Tensor> inputs;
     std::vector<Tensor> outputs;
+    std::vector<std::size_t> output_sizes;      // bytes
+    std::vector<std::size_t> output_row_sizes;  // bytes of one of the batch's rows
   };
 
   void begin(bool may_preallocate);
@@ -82,8 +84,10 @@ class BatchSlot {
   bool outputs_follow_rows() const;
   bool outputs_were_as_planned();
   void scatter();
-  Status copy_out(Request& request, int64_t first_row);
+  void copy_out(Request& request, int64_t first_row);
+  Buffer memory_for(Request& request, std::size_t bytes);
   void slice_out(Request& request, int64_t first_row);
+  void answer(Request& request);
   void fail(const Status& status);
   void run_each_alone();
   void forget_run();
@@ -91,6 +95,7 @@ class BatchSlot {
   // Constant after construction.
   const SlotContext context_;
   Stream& stream_;
+  RunStats& stats_;
   const bool on_host_;  // the device computes on host memory
   const int64_t max_bound_rows_;
   const std::unique_ptr<Event> event_;
@@ -108,6 +113,7 @@ class BatchSlot {
   Status status_;
   TimePoint gathered_at_{};
   TimePoint ran_at_{};
+  TimePoint answered_at_{};
   std::vector<Tensor> inputs_;   // what the engine reads
   std::vector<Tensor> outputs_;  // what the engine writes
   std::vector<Tensor> results_;  // the outputs where the host reads them

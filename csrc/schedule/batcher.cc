@@ -198,15 +198,18 @@ void Batcher::drop(Request* request) {
   RequestRef::adopt(request).reset();
 }
 
+bool Batcher::is_full(const Batch& batch) const {
+  const int64_t limit = options_.max_rows;
+  return !batch.is_empty() &&
+         (batch.bucket->runs_alone || batch.rows >= limit ||
+          static_cast<int64_t>(batch.members.size()) >= limit || !is_batching());
+}
+
 bool Batcher::collect(Batch& batch, Request*& carry) {
   const int64_t limit = options_.max_rows;
   bool added = false;
   while (carry == nullptr || batch.is_empty()) {
-    if (!batch.is_empty() &&
-        (batch.bucket->runs_alone || batch.rows >= limit ||
-         static_cast<int64_t>(batch.members.size()) >= limit || !is_batching())) {
-      break;
-    }
+    if (is_full(batch)) break;
     Request* request = std::exchange(carry, nullptr);
     if (request == nullptr) request = batch.is_empty() ? pop_any() : pop(*batch.bucket);
     if (request == nullptr) break;
@@ -225,9 +228,8 @@ TimePoint Batcher::due_at(const Batch& batch) const {
 }
 
 bool Batcher::is_due(const Batch& batch, const Request* carry, TimePoint now) const {
-  return options_.max_delay.count() == 0 || carry != nullptr || batch.bucket->runs_alone ||
-         batch.rows >= options_.max_rows || !is_batching() || !admission_.is_accepting() ||
-         now >= due_at(batch) || has_work_beside(*batch.bucket);
+  return options_.max_delay.count() == 0 || carry != nullptr || is_full(batch) ||
+         !admission_.is_accepting() || now >= due_at(batch) || has_work_beside(*batch.bucket);
 }
 
 bool Batcher::has_work_beside(const Bucket& bucket) const {
@@ -253,7 +255,7 @@ bool Batcher::seal(Batch& batch, TimePoint now) {
     const int64_t waited_ns = (now - request->submitted_at_).count();
     request->timing.queue_ns = waited_ns;
     if (request->deadline < now) {
-      request->answer(
+      request->answer_unserved(
           {ErrorCode::kDeadlineExceeded,
            "the deadline passed after " + std::to_string(waited_ns / 1000) + " us in the queue"},
           now, Batch::kReferences);

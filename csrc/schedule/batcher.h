@@ -63,6 +63,9 @@ class Batcher {
   // first. Returns whether anything was added.
   bool collect(Batch& batch, Request*& carry);
 
+  // Whether nothing more may join.
+  bool is_full(const Batch& batch) const;
+
   // Whether `batch` should run now rather than wait for company.
   bool is_due(const Batch& batch, const Request* carry, TimePoint now) const;
   // When it will be.

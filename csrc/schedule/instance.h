@@ -43,6 +43,7 @@ class Instance {
   EventCount& events() { return events_; }
   // Whether new requests concern the resident while it owns the instance.
   bool has_several_slots() const { return slots_.size() > 1; }
+  int64_t slot_count() const { return static_cast<int64_t>(slots_.size()); }
 
   // Threads: the rest by the owner alone.
 
@@ -55,9 +56,9 @@ class Instance {
   Batch& batch() { return batch_; }
   Request*& carry() { return carry_; }
 
-  // Runs batch(), sealed, in a free slot. On the host's own devices it is done
+  // Runs batch(), sealed, in a free slot. On the host's own devices it is ready
   // when this returns.
-  void start(Batcher& batcher);
+  void start();
   // Completes the oldest running batch if it is ready, or waits for it.
   bool finish_if_ready(Batcher& batcher);
   void finish_oldest(Batcher& batcher);
@@ -67,6 +68,7 @@ class Instance {
 
   BatchSlot& oldest() { return *slots_[oldest_]; }
 
+  RunStats& stats_;
   EventCount events_;  // before the stream, whose last work may call it
   const std::unique_ptr<Stream> stream_;
   const bool is_synchronous_;

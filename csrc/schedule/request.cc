@@ -21,7 +21,7 @@ bool Request::abandon(ErrorCode code, const char* message) {
   if (!claim()) return false;
   const TimePoint now = stats_->clock().now();
   Admission* const admission = admission_;
-  answer(Status(code, message), now, 1);
+  answer_unserved(Status(code, message), now, 1);
   admission->leave(1);
   return true;
 }
@@ -36,13 +36,17 @@ thread_local bool is_completing = false;
 
 bool Request::is_completing_here() { return is_completing; }
 
-void Request::answer(Status result, TimePoint now, uint32_t references) {
+void Request::answer_unserved(Status result, TimePoint now, uint32_t references) {
   status = std::move(result);
+  stats_->count_unserved(status.code(), timing.queue_ns, (now - submitted_at_).count());
+  answer(references);
+}
+
+void Request::answer(uint32_t references) {
   for (Tensor& input : inputs) {
     input.data = nullptr;
     input.buffer.reset();
   }
-  stats_->count_done(*this, (now - submitted_at_).count());
   if (on_complete != nullptr) {
     const bool was_completing = std::exchange(is_completing, true);
     on_complete(context, *this);
@@ -92,15 +96,15 @@ RequestRef RequestPool::take() {
   const auto [request, index] = slab_.take();
   request->pool_ = this;
   request->pool_index_ = index;
+  request->references_.store(1, std::memory_order_relaxed);
   request->wanted = kAllOutputs;
   request->is_choosy_ = false;
   request->priority = Priority::kNormal;
   request->deadline = kNever;
   request->on_complete = nullptr;
   request->context = nullptr;
-  request->timing = {};
   request->state_.store(Request::kBuilding, std::memory_order_relaxed);
-  return RequestRef(*request);
+  return RequestRef::adopt(request);
 }
 
 void RequestPool::give(Request& request) noexcept {
@@ -110,9 +114,11 @@ void RequestPool::give(Request& request) noexcept {
   }
   for (Tensor& output : request.outputs) {
     output.data = nullptr;
-    output.buffer.reset();
+    // Small memory that nobody else has is kept for the next result.
+    if (output.buffer.size_bytes() > kKeptBytes || !output.buffer.is_sole()) output.buffer.reset();
   }
   if (!request.status.ok()) request.status = Status();
+  request.timing = {};
   slab_.give(request.pool_index_);
 }
 

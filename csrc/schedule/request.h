@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cache_line.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine/session.h"
@@ -41,9 +42,12 @@ struct RequestTiming {
 // the memory behind `inputs` must stay valid and unchanged (by the tensors'
 // buffers, or by the caller). Afterwards status, outputs and timing are set.
 //
+// Requests travel between cores, so the fields lie by who writes them: a cache
+// line of the caller's, one of the scheduler's, and the answer's.
+//
 // Threads: cancel() and the waits from any; the rest belongs to the caller
 // before submission and after completion, to the scheduler in between.
-class Request {
+class alignas(kCacheLine) Request {
  public:
   Request(std::size_t input_count, std::size_t output_count)
       : inputs(input_count), outputs(output_count) {}
@@ -54,13 +58,34 @@ class Request {
   // Set by the caller.
   std::vector<Tensor> inputs;       // in the signature's order; data null: not given
   OutputMask wanted = kAllOutputs;  // see want()
-  Priority priority = Priority::kNormal;
   TimePoint deadline = kNever;
   CompletionFn on_complete = nullptr;  // null: someone waits instead
   void* context = nullptr;             // for on_complete
+  Priority priority = Priority::kNormal;
 
+ private:
+  bool is_choosy_ = false;  // want() was called
+
+  // kBuilding -> kQueued -> kRunning -> kDone; whoever moves it out of kQueued
+  // completes it. kDone is stored last: the waiter may then go.
+  enum State : uint32_t { kBuilding, kQueued, kRunning, kDone };
+
+  alignas(kCacheLine) std::atomic<uint32_t> state_{kBuilding};
+  std::atomic<uint32_t> sleepers_{0};  // waiters in futex_wait on state_
+  std::atomic<uint32_t> references_{0};
+  uint32_t pool_index_ = 0;
+  RequestPool* pool_ = nullptr;
+
+  // By the scheduler, between submission and completion.
+  int64_t rows_ = 1;
+  TimePoint submitted_at_{};
+  Bucket* bucket_ = nullptr;
+  SchedulerStats* stats_ = nullptr;
+  Admission* admission_ = nullptr;
+
+ public:
   // Set at completion.
-  Status status;
+  alignas(kCacheLine) Status status;
   std::vector<Tensor> outputs;  // in the signature's order; data null: not wanted
   RequestTiming timing;
 
@@ -91,34 +116,25 @@ class Request {
   friend class BatchSlot;
   friend struct RequestTestPeer;
 
-  // kBuilding -> kQueued -> kRunning -> kDone; whoever moves it out of kQueued
-  // completes it. kDone is stored last: the waiter may then go.
-  enum State : uint32_t { kBuilding, kQueued, kRunning, kDone };
-
+  // The lines that completing it will use.
+  void prefetch() const {
+    pyruntime::prefetch(this);
+    pyruntime::prefetch(&state_);
+    pyruntime::prefetch(&status);
+    pyruntime::prefetch(&timing);
+  }
   // Moves it from kQueued to kRunning; false if someone else completed it.
   bool claim();
-  // Of a claimed request: counts it, calls on_complete, wakes who waits. Then
-  // drops so many references: the request may be gone. Leaving the admission
-  // comes after, by whoever answers, for all that are answered together.
-  void answer(Status result, TimePoint now, uint32_t references);
+  // Of a claimed request whose status is set and that is counted: calls
+  // on_complete, wakes who waits. Then drops so many references: the request may
+  // be gone. Leaving the admission comes after, by whoever answers, for all that
+  // are answered together.
+  void answer(uint32_t references);
+  // Sets the status of one that did not run, counts and answers it.
+  void answer_unserved(Status result, TimePoint now, uint32_t references);
   void drop(uint32_t references) noexcept;
-  // claim() and answer() and leaving.
+  // claim(), answer_unserved() and leaving.
   bool abandon(ErrorCode code, const char* message);
-
-  bool is_choosy_ = false;  // want() was called
-
-  // By the scheduler, between submission and completion.
-  int64_t rows_ = 1;
-  TimePoint submitted_at_{};
-  Bucket* bucket_ = nullptr;
-  SchedulerStats* stats_ = nullptr;
-  Admission* admission_ = nullptr;
-
-  std::atomic<uint32_t> state_{kBuilding};
-  std::atomic<uint32_t> sleepers_{0};  // waiters in futex_wait on state_
-  std::atomic<uint32_t> references_{0};
-  RequestPool* pool_ = nullptr;
-  uint32_t pool_index_ = 0;
 };
 
 // A counted reference; the last one gives the request back to its pool.

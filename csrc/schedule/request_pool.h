@@ -9,6 +9,9 @@ namespace pyruntime {
 // Threads: all calls from any. Must outlive its requests.
 class RequestPool {
  public:
+  // Of the memory that a request's output may keep while the request is not in use.
+  static constexpr std::size_t kKeptBytes = 1024;
+
   RequestPool(std::size_t input_count, std::size_t output_count);
 
   RequestRef take();

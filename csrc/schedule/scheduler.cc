@@ -1,6 +1,7 @@
 #include "schedule/scheduler.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -18,6 +19,9 @@ Scheduler::Scheduler(const BatchingOptions& options, const Signature& signature,
                          signature.is_batchable),
       notifies_owners_(std::any_of(instances.begin(), instances.end(),
                                    [](const auto& one) { return one->has_several_slots(); })),
+      slot_count_(
+          std::accumulate(instances.begin(), instances.end(), int64_t{0},
+                          [](int64_t sum, const auto& one) { return sum + one->slot_count(); })),
       stats_(stats),
       admission_(options.queue_capacity),
       batcher_(options, signature, admission_),
@@ -42,6 +46,12 @@ void Scheduler::stop_accepting() {
   admission_.stop_accepting();
   // A batch that waits for company need not any more.
   for (const auto& instance : instances_) instance->events().notify_all();
+}
+
+SchedulerStatsSnapshot Scheduler::stats() const {
+  SchedulerStatsSnapshot snapshot = stats_.read();
+  snapshot.accepted = static_cast<uint64_t>(admission_.accepted());  // after how they ended
+  return snapshot;
 }
 
 void Scheduler::close() {
@@ -76,7 +86,6 @@ Status Scheduler::enter(Request& request, int64_t rows) {
   request.stats_ = &stats_;
   request.admission_ = &admission_;
   request.submitted_at_ = clock_.now();
-  stats_.count_accepted();
   return status;
 }
 
@@ -168,7 +177,7 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
     while (!instance->try_own()) std::this_thread::sleep_for(std::chrono::microseconds(50));
     batcher_.submit_to(instance->batch(), *request);
     if (batcher_.seal(instance->batch(), clock_.now())) {
-      instance->start(batcher_);
+      instance->start();
       while (instance->has_running()) instance->finish_oldest(batcher_);
     }
     instance->batch().clear();
@@ -180,19 +189,22 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
 
 // --- owners
 
-bool Scheduler::form(Instance& instance, int64_t last_rows) {
+bool Scheduler::form(Instance& instance, int64_t share) {
   while (batcher_.collect(instance.batch(), instance.carry())) {
-    let_answered_return(instance, last_rows);
+    let_answered_return(instance, share);
     if (batcher_.seal(instance.batch(), clock_.now())) return true;
     instance.batch().clear();
   }
   return false;
 }
 
-void Scheduler::let_answered_return(Instance& instance, int64_t last_rows) {
+void Scheduler::let_answered_return(Instance& instance, int64_t share) {
   const Batch& batch = instance.batch();
-  const int64_t even = (last_rows + batch.rows) / 2;
-  for (int looks = 0; looks < kLooks && batch.rows < even && instance.carry() == nullptr;) {
+  const auto wants_more = [&] {
+    return static_cast<int64_t>(batch.members.size()) < share && instance.carry() == nullptr &&
+           !batcher_.is_full(batch);
+  };
+  for (int looks = 0; looks < kLooks && wants_more();) {
     if (batcher_.collect(instance.batch(), instance.carry())) {
       looks = 0;
     } else {
@@ -255,7 +267,7 @@ void Scheduler::run_inline(Instance& instance, const Request& mine) {
   cores_.begin_run();
   for (int i = 0; i < kInlineBatches && form(instance); ++i) {
     pass_on(instance);
-    instance.start(batcher_);
+    instance.start();
     while (instance.has_running()) instance.finish_oldest(batcher_);
     if (mine.is_done() && !instance.has_carry() && batcher_.is_empty()) break;
   }
@@ -273,16 +285,16 @@ void Scheduler::give_up(Instance& instance) {
   instance.events().notify_one();
 }
 
-bool Scheduler::serve(Instance& instance) {
+bool Scheduler::serve(Instance& instance, int64_t* share) {
   bool has_served = false;
-  int64_t last_rows = 0;
   for (;;) {
     while (instance.has_free_slot() &&
            (waits_for_company_ && !instance.has_running() ? form_with_company(instance)
-                                                          : form(instance, last_rows))) {
-      last_rows = instance.batch().rows;
+                                                          : form(instance, *share))) {
       pass_on(instance);
-      instance.start(batcher_);
+      instance.start();
+      // Now, while those whom this batch answers are still counted.
+      *share = admission_.outstanding() / slot_count_;
       instance.finish_if_ready(batcher_);
       has_served = true;
     }
@@ -312,10 +324,11 @@ void Scheduler::wait_for_run_or_request(Instance& instance) {
 }
 
 void Scheduler::reside(Instance& instance) {
+  int64_t share = 0;
   while (!stopping_.load(std::memory_order_acquire)) {
     if (instance.try_own()) {
       cores_.begin_run();
-      const bool has_served = serve(instance);
+      const bool has_served = serve(instance, &share);
       cores_.end_run();
       instance.disown();
       // More often follows soon after some than after none.
@@ -336,6 +349,7 @@ void Scheduler::reside(Instance& instance) {
       continue;
     }
     instance.events().wait(ticket);
+    share = 0;
   }
 }
 

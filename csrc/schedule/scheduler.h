@@ -57,6 +57,8 @@ class Scheduler {
 
   // Refuses new requests.
   void stop_accepting();
+  SchedulerStatsSnapshot stats() const;
+
   bool is_accepting() const { return admission_.is_accepting(); }
   int64_t outstanding() const { return admission_.outstanding(); }
   // stop_accepting(), then waits until all that was accepted is done.
@@ -67,20 +69,21 @@ class Scheduler {
   static constexpr int kInlineBatches = 4;
 
   // Callers in a loop, answered by one batch, ask again within a microsecond:
-  // too late for a batch formed at once, which is then of one or two rows while
-  // all others wait for the next. So a resident lets a batch grow to half of
-  // what the last one and this one have together, as long as requests keep
-  // coming: it looks this often, some tens of nanoseconds each, after the last.
+  // too late for a batch formed at once. That one would be of those who waited
+  // through the last, the next of the others, and each would pay for a run of
+  // its own. So a resident lets a batch grow to its share of those who were in
+  // flight, as long as requests keep coming: it looks this often, some tens of
+  // nanoseconds each, after the last.
   static constexpr int kLooks = 32;
 
   // Of an owner.
-  bool form(Instance& instance, int64_t last_rows = 0);
-  void let_answered_return(Instance& instance, int64_t last_rows);
+  bool form(Instance& instance, int64_t share = 0);
+  void let_answered_return(Instance& instance, int64_t share);
   bool form_with_company(Instance& instance);
   void wait_for_company(Instance& instance);
   void pass_on(const Instance& mine);
   void run_inline(Instance& instance, const Request& mine);
-  bool serve(Instance& instance);
+  bool serve(Instance& instance, int64_t* share);
   void wait_for_run_or_request(Instance& instance);
   void give_up(Instance& instance);
 
@@ -98,6 +101,7 @@ class Scheduler {
   CoreBudget& cores_;
   const bool waits_for_company_;  // max_delay is set: only residents form batches
   const bool notifies_owners_;    // owners may sleep while they wait
+  const int64_t slot_count_;      // batches that may run at once
 
   SchedulerStats& stats_;
   Admission admission_;

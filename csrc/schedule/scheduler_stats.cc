@@ -5,11 +5,11 @@
 
 namespace pyruntime {
 
-SchedulerStats::SchedulerStats(int64_t max_rows, const Clock& clock)
-    : clock_(clock), sizes_(static_cast<std::size_t>(std::max<int64_t>(max_rows, 1)) + 2) {}
+RunStats::RunStats(int64_t max_rows)
+    : sizes_(static_cast<std::size_t>(std::max<int64_t>(max_rows, 1)) + 2) {}
 
-void SchedulerStats::count_batch(int64_t rows, int64_t gather_ns, int64_t run_ns,
-                                 int64_t scatter_ns) {
+void RunStats::count_batch(int64_t rows, int64_t gather_ns, int64_t run_ns, int64_t scatter_ns,
+                           TimePoint now) {
   batches_.add();
   gather_.record(gather_ns);
   run_.record(run_ns);
@@ -19,65 +19,61 @@ void SchedulerStats::count_batch(int64_t rows, int64_t gather_ns, int64_t run_ns
   size.gather_ns.add(static_cast<uint64_t>(gather_ns));
   size.run_ns.add(static_cast<uint64_t>(run_ns));
   size.scatter_ns.add(static_cast<uint64_t>(scatter_ns));
-}
-
-void SchedulerStats::count_completed(int64_t requests, int64_t rows, TimePoint now) {
-  completed_.add(static_cast<uint64_t>(requests));
-  rows_.add(static_cast<uint64_t>(rows));
   last_completed_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
 }
 
-void SchedulerStats::count_done(const Request& request, int64_t total_ns) {
-  if (request.timing.queue_ns > 0) queue_.record(request.timing.queue_ns);
-  switch (request.status.code()) {
-    case ErrorCode::kOk:
-      total_.record(total_ns);
-      return;
-    case ErrorCode::kCancelled:
-      cancelled_.add();
-      return;
-    case ErrorCode::kDeadlineExceeded:
-      expired_.add();
-      [[fallthrough]];
-    default:
-      failed_.add();
-      failed_total_.record(total_ns);
+TimePoint RunStats::last_completed() const {
+  return TimePoint(Nanoseconds(last_completed_.load(std::memory_order_relaxed)));
+}
+
+void RunStats::add_to(SchedulerStatsSnapshot* sum) const {
+  outcomes_.add_to(sum);
+  sum->batches += batches_.read();
+  sum->retried += retried_.read();
+  sum->gather.merge(gather_.read());
+  sum->run.merge(run_.read());
+  sum->scatter.merge(scatter_.read());
+  std::vector<BatchSizeStats>& sums = sum->by_batch_rows;
+  for (std::size_t rows = 0; rows < sizes_.size(); ++rows) {
+    const Size& size = sizes_[rows];
+    const uint64_t count = size.count.read();
+    if (count == 0) continue;
+    auto at = std::ranges::lower_bound(sums, static_cast<int64_t>(rows), {}, &BatchSizeStats::rows);
+    if (at == sums.end() || at->rows != static_cast<int64_t>(rows)) {
+      at = sums.insert(at, {.rows = static_cast<int64_t>(rows)});
+    }
+    at->count += count;
+    at->gather_ns += size.gather_ns.read();
+    at->run_ns += size.run_ns.read();
+    at->scatter_ns += size.scatter_ns.read();
   }
 }
 
+RunStats& SchedulerStats::add_instance() {
+  const std::lock_guard lock(mutex_);
+  return *instances_.emplace_back(std::make_unique<RunStats>(max_rows_));
+}
+
 SchedulerStatsSnapshot SchedulerStats::read() const {
-  SchedulerStatsSnapshot s;
-  // Ends before beginnings, so that no reader sees more requests done than accepted.
-  s.completed = completed_.read();
-  s.failed = failed_.read();
-  s.cancelled = cancelled_.read();
-  s.expired = expired_.read();
-  s.accepted = accepted_.read();
-  s.rejected = rejected_.read();
-  s.rows = rows_.read();
-  s.batches = batches_.read();
-  s.retried = retried_.read();
-  s.inputs_copied = inputs_copied_.read();
-  if (const int64_t at_ns = last_completed_.load(std::memory_order_relaxed); at_ns != 0) {
-    const Nanoseconds ago = clock_.now().time_since_epoch() - Nanoseconds(at_ns);
-    s.last_completed_unix_ms = std::chrono::duration_cast<std::chrono::milliseconds>(
-                                   std::chrono::system_clock::now().time_since_epoch() - ago)
-                                   .count();
-  }
-  s.queue = queue_.read();
-  s.gather = gather_.read();
-  s.run = run_.read();
-  s.scatter = scatter_.read();
-  s.total = total_.read();
-  s.failed_total = failed_total_.read();
-  for (std::size_t rows = 0; rows < sizes_.size(); ++rows) {
-    const Size& size = sizes_[rows];
-    if (const uint64_t count = size.count.read(); count != 0) {
-      s.by_batch_rows.push_back({static_cast<int64_t>(rows), count, size.gather_ns.read(),
-                                 size.run_ns.read(), size.scatter_ns.read()});
+  SchedulerStatsSnapshot sum;
+  TimePoint last{};
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& instance : instances_) {
+      instance->add_to(&sum);
+      last = std::max(last, instance->last_completed());
     }
   }
-  return s;
+  unserved_.add_to(&sum);
+  sum.rejected = rejected_.read();
+  sum.inputs_copied = inputs_copied_.read();
+  if (last != TimePoint{}) {
+    sum.last_completed_unix_ms =
+        std::chrono::duration_cast<std::chrono::milliseconds>(
+            std::chrono::system_clock::now().time_since_epoch() - (clock_.now() - last))
+            .count();
+  }
+  return sum;
 }
 
 }  // namespace pyruntime

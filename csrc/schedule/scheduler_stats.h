@@ -1,14 +1,19 @@
 // What a model version's scheduler counts.
+//
+// Each instance counts its own runs, in RunStats that only its owner writes;
+// what concerns no instance is counted in SchedulerStats. Readers add it up.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <vector>
 
+#include "base/cache_line.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/metrics.h"
-#include "schedule/request.h"
 
 namespace pyruntime {
 
@@ -43,37 +48,104 @@ struct SchedulerStatsSnapshot {
   std::vector<BatchSizeStats> by_batch_rows;  // only sizes that occurred, ascending
 };
 
-// Threads: all calls from any.
-class SchedulerStats {
+// How requests ended.
+template <Writers writers>
+class OutcomeStats {
+ public:
+  // queue_ns: until its batch was formed, 0 if that never happened.
+  void count(ErrorCode code, int64_t rows, int64_t queue_ns, int64_t total_ns) {
+    if (queue_ns > 0) queue_.record(queue_ns);
+    if (code == ErrorCode::kOk) {
+      rows_.add(static_cast<uint64_t>(rows));
+      total_.record(total_ns);
+      completed_.add();
+    } else if (code == ErrorCode::kCancelled) {
+      cancelled_.add();
+    } else {
+      if (code == ErrorCode::kDeadlineExceeded) expired_.add();
+      failed_total_.record(total_ns);
+      failed_.add();
+    }
+  }
+
+  void add_to(SchedulerStatsSnapshot* sum) const {
+    sum->completed += completed_.read();
+    sum->failed += failed_.read();
+    sum->cancelled += cancelled_.read();
+    sum->expired += expired_.read();
+    sum->rows += rows_.read();
+    sum->queue.merge(queue_.read());
+    sum->total.merge(total_.read());
+    sum->failed_total.merge(failed_total_.read());
+  }
+
+ private:
+  BasicCounter<writers> completed_, failed_, cancelled_, expired_, rows_;
+  BasicHistogram<writers> queue_, total_, failed_total_;
+};
+
+// Of one instance.
+//
+// Threads: count_...() by the owner of the instance, add_to() from any.
+class RunStats {
  public:
   // max_rows: batches above it are counted with those of max_rows + 1.
-  SchedulerStats(int64_t max_rows, const Clock& clock);
+  explicit RunStats(int64_t max_rows);
 
-  const Clock& clock() const { return clock_; }
-
-  void count_accepted() { accepted_.add(); }
-  void count_rejected() { rejected_.add(); }
+  void count_batch(int64_t rows, int64_t gather_ns, int64_t run_ns, int64_t scatter_ns,
+                   TimePoint now);
   void count_retried(uint64_t n) { retried_.add(n); }
-  void count_input_copied() { inputs_copied_.add(); }
-  void count_batch(int64_t rows, int64_t gather_ns, int64_t run_ns, int64_t scatter_ns);
-  // Requests with a result, together; before count_done() of each.
-  void count_completed(int64_t requests, int64_t rows, TimePoint now);
-  void count_done(const Request& request, int64_t total_ns);
+  // Before whoever waits for the request can know that it is done.
+  void count_outcome(ErrorCode code, int64_t rows, int64_t queue_ns, int64_t total_ns) {
+    outcomes_.count(code, rows, queue_ns, total_ns);
+  }
 
-  SchedulerStatsSnapshot read() const;
+  void add_to(SchedulerStatsSnapshot* sum) const;
+  // When the last batch was completed; TimePoint{}: never.
+  TimePoint last_completed() const;
 
  private:
   struct Size {
-    Counter count, gather_ns, run_ns, scatter_ns;
+    SoleCounter count, gather_ns, run_ns, scatter_ns;
   };
 
-  const Clock& clock_;
-  // By those who submit, and apart from it, by those who run.
-  alignas(kCacheLine) Counter accepted_, rejected_, inputs_copied_;
-  alignas(kCacheLine) Counter completed_, failed_, cancelled_, expired_, rows_, batches_, retried_;
-  std::atomic<int64_t> last_completed_{0};  // ns of clock_; 0: never
-  Histogram queue_, gather_, run_, scatter_, total_, failed_total_;
+  alignas(kCacheLine) SoleCounter batches_, retried_;
+  std::atomic<int64_t> last_completed_{0};  // ns of the clock; 0: never
+  OutcomeStats<Writers::kOne> outcomes_;
+  SoleHistogram gather_, run_, scatter_;
   std::vector<Size> sizes_;  // [1] to [max_rows + 1]
+};
+
+// Threads: all calls from any.
+class SchedulerStats {
+ public:
+  SchedulerStats(int64_t max_rows, const Clock& clock) : max_rows_(max_rows), clock_(clock) {}
+
+  const Clock& clock() const { return clock_; }
+
+  // Of one more instance; it lives as long as this.
+  RunStats& add_instance();
+
+  void count_rejected() { rejected_.add(); }
+  void count_input_copied() { inputs_copied_.add(); }
+  // Of a request that was answered without a run.
+  void count_unserved(ErrorCode code, int64_t queue_ns, int64_t total_ns) {
+    unserved_.count(code, 0, queue_ns, total_ns);
+  }
+
+  // All but `accepted`, which the admission counts: to be read after this, so
+  // that no more seem done than accepted.
+  SchedulerStatsSnapshot read() const;
+
+ private:
+  const int64_t max_rows_;
+  const Clock& clock_;
+
+  Counter rejected_, inputs_copied_;
+  OutcomeStats<Writers::kMany> unserved_;
+
+  mutable std::mutex mutex_;  // guards what is below
+  std::vector<std::unique_ptr<RunStats>> instances_;
 };
 
 }  // namespace pyruntime

@@ -83,7 +83,7 @@ class ModelVersion {
   // The same, with the model named unless it is or the mistake is the caller's.
   Status named(Status status) const;
 
-  SchedulerStatsSnapshot stats() const { return stats_.read(); }
+  SchedulerStatsSnapshot stats() const { return scheduler_->stats(); }
   // An input was not contiguous or not aligned and had to be copied.
   void count_input_copied() { stats_.count_input_copied(); }
   BufferPool::Stats pool_stats() const;  // of all its pools together

@@ -11,6 +11,8 @@ using pyruntime::Counter;
 using pyruntime::Histogram;
 using pyruntime::HistogramScale;
 using pyruntime::HistogramSnapshot;
+using pyruntime::SoleCounter;
+using pyruntime::SoleHistogram;
 
 TEST_CASE("every value lies in the bucket that begins at or below it") {
   std::mt19937_64 random(1);
@@ -82,6 +84,31 @@ TEST_CASE("merged snapshots equal one histogram of both") {
   CHECK(merged.count == expected.count);
   CHECK(merged.sum_ns == expected.sum_ns);
   CHECK(merged.max_ns == expected.max_ns);
+}
+
+TEST_CASE("a sole writer counts as many would, beside readers") {
+  SoleCounter counter;
+  SoleHistogram histogram;
+  Histogram expected;
+  std::thread reader([&] {
+    uint64_t last = 0;
+    while (last < 20000) {
+      const uint64_t now = counter.read();
+      CHECK(now >= last);
+      CHECK(histogram.read().count >= now);  // recorded before it was counted
+      last = now;
+    }
+  });
+  for (int64_t i = 0; i < 20000; ++i) {
+    histogram.record(i * 37 % 5000);
+    expected.record(i * 37 % 5000);
+    counter.add();
+  }
+  reader.join();
+  CHECK(counter.read() == 20000);
+  CHECK(histogram.read().buckets == expected.read().buckets);
+  CHECK(histogram.read().sum_ns == expected.read().sum_ns);
+  CHECK(histogram.read().max_ns == 4999);
 }
 
 TEST_CASE("counts from several threads all arrive") {

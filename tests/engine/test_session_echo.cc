@@ -125,7 +125,7 @@ TEST_CASE("echo: it runs on a device whose memory the host cannot read") {
     const std::array<float, 4> values{first, 2, 3, 4};
     std::memcpy(host.data(), values.data(), size_bytes);
     stream->copy(on_device.data(), host.data(), size_bytes, CopyKind::kHostToDevice);
-    Tensor input{DataType::kFloat32, device, {1, 4}, on_device.data(), {}};
+    Tensor input{.data = on_device.data(), .device = device, .shape = {1, 4}};
     std::vector<Tensor> outputs(1);
     Status ran = session->run(*stream, {&input, 1}, outputs, kAllOutputs);
     if (!ran.ok()) return ran;

@@ -13,7 +13,8 @@
 namespace pyruntime {
 
 struct EchoSettings {
-  std::vector<int64_t> dims = {-1, 4};  // of its one int64 input, "input"
+  std::vector<std::string> inputs = {"input"};
+  std::vector<int64_t> dims = {-1, 4};  // of each; they are of int64
   BatchingOptions batching;
   std::vector<InstanceGroup> instances = {InstanceGroup{}};
   std::vector<std::pair<std::string, std::string>> config;
@@ -24,12 +25,13 @@ inline std::shared_ptr<ModelVersion> load_echo(const EchoSettings& settings = {}
   ModelOptions options;
   options.session.engine = "echo";
   options.session.config = settings.config;
-  TensorSpec input;
-  input.name = "input";
-  input.type = DataType::kInt64;
-  input.dims = settings.dims;
-  input.symbols.resize(settings.dims.size());
-  options.session.echo_inputs = {input};
+  for (const std::string& name : settings.inputs) {
+    TensorSpec& input = options.session.echo_inputs.emplace_back();
+    input.name = name;
+    input.type = DataType::kInt64;
+    input.dims = settings.dims;
+    input.symbols.resize(settings.dims.size());
+  }
   options.batching = settings.batching;
   options.instances = settings.instances;
   options.pool_capacity_bytes = std::size_t{64} << 20;

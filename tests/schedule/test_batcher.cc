@@ -66,14 +66,13 @@ struct RequestTestPeer {
     request.stats_ = &fixture.stats;
     request.admission_ = &fixture.admission;
     request.submitted_at_ = fixture.clock.now();
-    fixture.stats.count_accepted();
     fixture.batcher.prepare(request, rows);
     fixture.batcher.submit(request);
   }
   static void complete(Fixture& fixture, Batch& batch) {
     const auto count = static_cast<int64_t>(batch.members.size());
     for (Request* request : batch.members) {
-      request->answer({}, fixture.clock.now(), Batch::kReferences);
+      request->answer(Batch::kReferences);
     }
     batch.clear();
     fixture.admission.leave(count);
