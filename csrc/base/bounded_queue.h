@@ -80,6 +80,13 @@ class BoundedQueue {
     }
   }
 
+  // How many values it holds, about.
+  int64_t size() const {
+    const uint64_t head = head_.load(std::memory_order_relaxed);
+    const uint64_t tail = tail_.load(std::memory_order_relaxed);
+    return tail > head ? static_cast<int64_t>(tail - head) : 0;
+  }
+
   // Whether a pop would have found nothing. Exact only for a sole consumer.
   bool is_empty() const {
     const uint64_t head = head_.load(std::memory_order_relaxed);

@@ -17,6 +17,7 @@ struct Batch {
   static constexpr uint32_t kReferences = 2;
 
   std::vector<Request*> members;
+  std::size_t sealed = 0;  // members that are claimed: the first ones
   int64_t rows = 0;
   Bucket* bucket = nullptr;
   TimePoint oldest{};  // the first member's submission
@@ -26,6 +27,7 @@ struct Batch {
   bool is_empty() const { return members.empty(); }
   void clear() {
     members.clear();
+    sealed = 0;
     rows = 0;
     bucket = nullptr;
   }

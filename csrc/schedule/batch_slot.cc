@@ -339,6 +339,7 @@ void BatchSlot::scatter() {
   timing.batch_rows = batch_.rows;
   stats_.count_batch(timing.batch_rows, timing.gather_ns, timing.run_ns, timing.scatter_ns,
                      answered_at_);
+  batch_.bucket->cost.record(timing.batch_rows, (answered_at_ - batch_.formed_at).count());
   forget_run();
   Admission& admission = *members.front()->admission_;
   const auto count = static_cast<int64_t>(members.size());

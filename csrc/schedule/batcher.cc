@@ -1,6 +1,7 @@
 #include "schedule/batcher.h"
 
 #include <algorithm>
+#include <cmath>
 #include <span>
 #include <string>
 #include <thread>
@@ -23,6 +24,17 @@ bool any_dynamic_input(const Signature& signature, std::size_t from) {
                      [&](const TensorSpec& spec) { return any_dynamic(spec, from); });
 }
 
+Status late(const Request& request, TimePoint now, Nanoseconds run) {
+  const auto in_us = [](Nanoseconds time) { return std::to_string(time.count() / 1000) + " us"; };
+  const std::string waited = in_us(Nanoseconds(request.timing.queue_ns)) + " in the queue";
+  const Nanoseconds left = request.deadline - now;
+  if (left.count() < 0)
+    return {ErrorCode::kDeadlineExceeded, "the deadline passed after " + waited};
+  return {ErrorCode::kDeadlineExceeded,
+          "the deadline would have passed during the run: " + in_us(left) + " left after " +
+              waited + ", " + in_us(run) + " expected"};
+}
+
 std::span<const int64_t> tail(const Shape& shape) {
   return shape.rank() == 0 ? shape.dims() : shape.dims().subspan(1);
 }
@@ -30,24 +42,26 @@ std::span<const int64_t> tail(const Shape& shape) {
 }  // namespace
 
 Bucket::~Bucket() {
-  for (auto& ring : rings) delete ring.load(std::memory_order_relaxed);
+  for (auto& lane : lanes) delete lane.load(std::memory_order_relaxed);
 }
 
 bool Bucket::is_empty() const {
-  return std::all_of(rings.begin(), rings.end(), [](const auto& slot) {
-    const BoundedQueue<Request*>* const ring = slot.load(std::memory_order_acquire);
-    return ring == nullptr || ring->is_empty();
+  return std::all_of(lanes.begin(), lanes.end(), [](const auto& slot) {
+    const Lane* const lane = slot.load(std::memory_order_acquire);
+    return lane == nullptr || lane->is_empty();
   });
 }
 
-Batcher::Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission)
+Batcher::Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission,
+                 const Clock& clock)
     : options_(options),
       has_dynamic_tails_(any_dynamic_input(signature, 1)),
       admission_(admission),
-      batches_(signature.is_batchable && options.max_rows > 1) {
+      clock_(clock),
+      batches_(signature.is_batchable && options.may_batch()) {
   // With no dynamic dimension, or none but the rows, the rows say it all.
   const bool is_fixed = !any_dynamic_input(signature, signature.is_batchable ? 1 : 0);
-  buckets_[0] = new Bucket(0, {}, /*is_single=*/true, is_fixed);
+  buckets_[0] = new Bucket(0, {}, /*max_rows=*/1, /*is_single=*/true, is_fixed);
   bucket_count_ = 1;
 }
 
@@ -55,7 +69,10 @@ Batcher::~Batcher() {
   const std::size_t count = bucket_count_.load(std::memory_order_acquire);
   for (std::size_t i = 0; i < count; ++i) {
     Bucket* const bucket = buckets_[i].load(std::memory_order_relaxed);
-    while (Request* request = pop(*bucket)) drop(request);
+    for (Lane::Entry entry; pop(*bucket, &entry);) {
+      admission_.leave_queue(1, entry.rows, entry.request->bytes_);
+      RequestRef::adopt(entry.request).reset();
+    }
     delete bucket;
   }
 }
@@ -63,7 +80,13 @@ Batcher::~Batcher() {
 void Batcher::prepare(Request& request, int64_t rows) {
   request.rows_ = rows;
   request.bucket_ = bucket_of(request, rows);
-  ring_of(*request.bucket_, request.priority);
+  request.bytes_ = 0;
+  if (options_.queue_bytes != 0) {
+    for (const Tensor& input : request.inputs) {
+      request.bytes_ += static_cast<int64_t>(input.size_bytes());
+    }
+  }
+  lane_of(*request.bucket_, request.priority).prepare(request.deadline != kNever);
 }
 
 void Batcher::enter(Request& request) {
@@ -75,11 +98,13 @@ void Batcher::enter(Request& request) {
 
 void Batcher::submit(Request& request) {
   enter(request);
-  BoundedQueue<Request*>& ring = ring_of(*request.bucket_, request.priority);
-  Request* entry = &request;
-  // A ring has a cell for every request that may wait. A cell can look taken
+  Lane& lane = lane_of(*request.bucket_, request.priority);
+  const bool has_deadline = request.deadline != kNever;
+  Lane::Entry entry{&request, request.rows_,
+                    has_deadline ? request.deadline : request.submitted_at_ + Lane::kPatience};
+  // A lane has a cell for every request that may wait. A cell can look taken
   // while another thread empties it: some instructions, or a time slice.
-  for (int turns = 0; !ring.try_push(entry); ++turns) {
+  for (int turns = 0; !lane.try_push(entry, has_deadline); ++turns) {
     if (turns < 64) {
       cpu_relax();
     } else {
@@ -91,17 +116,22 @@ void Batcher::submit(Request& request) {
 void Batcher::submit_to(Batch& batch, Request& request) {
   enter(request);
   batch.clear();
-  add(batch, &request);
+  batch.bucket = request.bucket_;
+  add(batch, {&request, request.rows_, {}});
 }
 
-void Batcher::add(Batch& batch, Request* request) const {
-  if (batch.is_empty()) {
-    batch.bucket = request->bucket_;
+void Batcher::add(Batch& batch, const Lane::Entry& entry) const {
+  Request* const request = entry.request;
+  batch.members.push_back(request);
+  batch.rows += entry.rows;
+  if (options_.max_delay.count() == 0) {
+    request->prefetch();  // looked at when the batch is sealed
+    return;
+  }
+  if (batch.members.size() == 1) {
     batch.oldest = request->submitted_at_;
     batch.latest = kNever;
   }
-  batch.members.push_back(request);
-  batch.rows += request->rows_;
   batch.oldest = std::min(batch.oldest, request->submitted_at_);
   if (request->deadline != kNever) {
     // Half of the time is left for what comes after the wait.
@@ -140,84 +170,118 @@ Bucket* Batcher::make_bucket(const Request& request) {
     if (bucket->tails == tails) return bucket;
   }
   if (count > kMaxBuckets) return buckets_[0].load(std::memory_order_relaxed);
-  auto* const bucket = new Bucket(count, std::move(tails), /*is_single=*/false, /*is_fixed=*/true);
+  auto* const bucket = new Bucket(count, std::move(tails), options_.max_rows, /*is_single=*/false,
+                                  /*is_fixed=*/true);
   buckets_[count].store(bucket, std::memory_order_relaxed);
   bucket_count_.store(count + 1, std::memory_order_release);  // pairs with bucket_of()
   return bucket;
 }
 
-BoundedQueue<Request*>& Batcher::ring_of(Bucket& bucket, Priority priority) {
-  auto& slot = bucket.rings[static_cast<std::size_t>(priority)];
-  BoundedQueue<Request*>* ring =
-      slot.load(std::memory_order_acquire);  // pairs with the store below
-  if (ring != nullptr) return *ring;
+Lane& Batcher::lane_of(Bucket& bucket, Priority priority) {
+  auto& slot = bucket.lanes[static_cast<std::size_t>(priority)];
+  Lane* lane = slot.load(std::memory_order_acquire);  // pairs with the store below
+  if (lane != nullptr) return *lane;
   const std::lock_guard lock(make_mutex_);
-  ring = slot.load(std::memory_order_relaxed);
-  if (ring == nullptr) {
-    ring = new BoundedQueue<Request*>(static_cast<std::size_t>(options_.queue_capacity));
-    slot.store(ring, std::memory_order_release);
+  lane = slot.load(std::memory_order_relaxed);
+  if (lane == nullptr) {
+    lane = new Lane(static_cast<std::size_t>(options_.queue_capacity));
+    slot.store(lane, std::memory_order_release);
   }
-  return *ring;
+  return *lane;
 }
 
-Request* Batcher::pop(Bucket& bucket, std::size_t priority) {
-  BoundedQueue<Request*>* const ring = bucket.rings[priority].load(std::memory_order_acquire);
-  if (ring == nullptr) return nullptr;
-  Request* request = nullptr;
-  while (ring->try_pop(request)) {
-    if (request->state_.load(std::memory_order_acquire) == Request::kQueued) return request;
-    drop(request);  // completed while it waited
-  }
-  return nullptr;
+// --- taking out
+
+bool Batcher::pop(Bucket& bucket, std::size_t priority, Lane::Entry* entry) {
+  Lane* const lane = bucket.lanes[priority].load(std::memory_order_acquire);
+  return lane != nullptr && lane->try_pop(entry);
 }
 
-Request* Batcher::pop(Bucket& bucket) {
-  for (std::size_t priority = 0; priority < bucket.rings.size(); ++priority) {
-    if (Request* request = pop(bucket, priority)) return request;
+bool Batcher::pop(Bucket& bucket, Lane::Entry* entry) {
+  for (std::size_t priority = 0; priority < kPriorityCount; ++priority) {
+    if (pop(bucket, priority, entry)) return true;
   }
-  return nullptr;
+  return false;
 }
 
-Request* Batcher::pop_any() {
+bool Batcher::has_work(std::size_t priority) const {
+  const std::size_t count = bucket_count_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Bucket& bucket = *buckets_[i].load(std::memory_order_relaxed);
+    const Lane* const lane = bucket.lanes[priority].load(std::memory_order_acquire);
+    if (lane != nullptr && !lane->is_empty()) return true;
+  }
+  return false;
+}
+
+bool Batcher::pop_any(std::size_t priority, Lane::Entry* entry) {
   const std::size_t count = bucket_count_.load(std::memory_order_acquire);
   // Starts elsewhere each time, so that a busy shape does not starve another.
   const std::size_t first =
-      count == 1 ? 0 : next_bucket_.fetch_add(1, std::memory_order_relaxed) % count;
-  for (std::size_t priority = 0; priority < kPriorityCount; ++priority) {
-    for (std::size_t i = 0; i < count; ++i) {
-      const std::size_t at = first + i < count ? first + i : first + i - count;
-      Bucket& bucket = *buckets_[at].load(std::memory_order_relaxed);
-      if (Request* request = pop(bucket, priority)) return request;
-    }
+      count <= 2 ? count - 1 : next_bucket_.fetch_add(1, std::memory_order_relaxed) % count;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::size_t at = first + i < count ? first + i : first + i - count;
+    if (pop(*buckets_[at].load(std::memory_order_relaxed), priority, entry)) return true;
   }
-  return nullptr;
+  return false;
 }
 
-void Batcher::drop(Request* request) {
-  admission_.leave_queue(1);
-  RequestRef::adopt(request).reset();
+bool Batcher::pop_starved(Lane::Entry* entry) {
+  bool is_passed_over = has_work(0);
+  for (std::size_t priority = 1; priority < kPriorityCount; ++priority) {
+    if (!has_work(priority)) {
+      passed_over_since_[priority].store(0, std::memory_order_relaxed);
+      continue;
+    }
+    if (is_passed_over) {
+      const TimePoint now = clock_.now();
+      std::atomic<int64_t>& since = passed_over_since_[priority];
+      const int64_t since_ns = since.load(std::memory_order_relaxed);
+      if (since_ns == 0) {
+        since.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+      } else if (now - TimePoint(Nanoseconds(since_ns)) > Lane::kPatience &&
+                 pop_any(priority, entry)) {
+        since.store(now.time_since_epoch().count(), std::memory_order_relaxed);
+        return true;
+      }
+    }
+    is_passed_over = true;
+  }
+  return false;
+}
+
+bool Batcher::pop_any(Lane::Entry* entry) {
+  if (pop_starved(entry)) return true;
+  for (std::size_t priority = 0; priority < kPriorityCount; ++priority) {
+    if (pop_any(priority, entry)) return true;
+  }
+  return false;
 }
 
 bool Batcher::is_full(const Batch& batch) const {
-  const int64_t limit = options_.max_rows;
-  return !batch.is_empty() &&
-         (batch.bucket->runs_alone || batch.rows >= limit ||
-          static_cast<int64_t>(batch.members.size()) >= limit || !is_batching());
+  if (batch.is_empty()) return false;
+  const int64_t limit = batch.bucket->cost.limit();
+  return batch.bucket->runs_alone || batch.rows >= limit ||
+         static_cast<int64_t>(batch.members.size()) >= limit || !is_batching();
 }
 
 bool Batcher::collect(Batch& batch, Request*& carry) {
-  const int64_t limit = options_.max_rows;
   bool added = false;
-  while (carry == nullptr || batch.is_empty()) {
-    if (is_full(batch)) break;
-    Request* request = std::exchange(carry, nullptr);
-    if (request == nullptr) request = batch.is_empty() ? pop_any() : pop(*batch.bucket);
-    if (request == nullptr) break;
-    if (!batch.is_empty() && batch.rows + request->rows_ > limit) {
-      carry = request;
+  while ((carry == nullptr || batch.is_empty()) && !is_full(batch)) {
+    Lane::Entry entry;
+    if (carry != nullptr) {
+      entry = {carry, carry->rows_, {}};
+      carry = nullptr;
+    } else if (!(batch.is_empty() ? pop_any(&entry) : pop(*batch.bucket, &entry))) {
       break;
     }
-    add(batch, request);
+    if (batch.is_empty()) {
+      batch.bucket = entry.request->bucket_;
+    } else if (batch.rows + entry.rows > batch.bucket->cost.limit()) {
+      carry = entry.request;
+      break;
+    }
+    add(batch, entry);
     added = true;
   }
   return added;
@@ -241,35 +305,99 @@ bool Batcher::has_work_beside(const Bucket& bucket) const {
   return false;
 }
 
+void Batcher::leave_queue(const Batch& batch) {
+  int64_t rows = 0;
+  int64_t bytes = 0;
+  const std::size_t first = batch.sealed;
+  for (std::size_t i = first; i < batch.members.size(); ++i) {
+    rows += batch.members[i]->rows_;
+    bytes += batch.members[i]->bytes_;
+  }
+  const auto count = static_cast<int64_t>(batch.members.size() - first);
+  if (count == 0) return;
+  const double mean = static_cast<double>(rows) / static_cast<double>(count);
+  const double smooth = rows_a_request_.load(std::memory_order_relaxed);
+  rows_a_request_.store(smooth + (mean - smooth) / 8, std::memory_order_relaxed);
+  // Counters that submitters read: once for all.
+  admission_.leave_queue(count, rows, bytes);
+}
+
 bool Batcher::seal(Batch& batch, TimePoint now) {
   batch.formed_at = now;
-  batch.rows = 0;
-  const std::size_t taken = batch.members.size();
-  std::size_t kept = 0;
+  leave_queue(batch);
+  // Who cannot be answered in time makes room for who can. But a lone request is
+  // run whatever its chances: it shows what a run costs now.
+  const auto taken = static_cast<int64_t>(batch.members.size());
+  const Nanoseconds run =
+      admission_.outstanding() > taken ? batch.bucket->cost.predict(batch.rows) : Nanoseconds(0);
+  std::size_t kept = batch.sealed;
   int64_t expired = 0;
-  for (Request* request : batch.members) {
+  for (std::size_t i = batch.sealed; i < batch.members.size(); ++i) {
+    Request* const request = batch.members[i];
+    const int64_t rows = request->rows_;
     if (!request->claim()) {
+      batch.rows -= rows;
       request->drop(1);  // the queue's reference
       continue;
     }
     const int64_t waited_ns = (now - request->submitted_at_).count();
     request->timing.queue_ns = waited_ns;
-    if (request->deadline < now) {
-      request->answer_unserved(
-          {ErrorCode::kDeadlineExceeded,
-           "the deadline passed after " + std::to_string(waited_ns / 1000) + " us in the queue"},
-          now, Batch::kReferences);
+    if (request->deadline != kNever && request->deadline < now + run) {
+      batch.rows -= rows;
+      request->answer_unserved(late(*request, now, run), now, Batch::kReferences);
       ++expired;
     } else {
       batch.members[kept++] = request;
-      batch.rows += request->rows_;
     }
   }
   batch.members.resize(kept);
-  // Counters that submitters write too: once for all.
-  admission_.leave_queue(static_cast<int64_t>(taken));
+  batch.sealed = kept;
   if (expired != 0) admission_.leave(expired);
   return kept != 0;
+}
+
+TimePoint Batcher::expected_end(const Request& request, TimePoint now, int64_t runners) const {
+  const auto priority = static_cast<std::size_t>(request.priority);
+  const Bucket& mine = *request.bucket_;
+  const double rows_each = rows_a_request_.load(std::memory_order_relaxed);
+  double ahead_ns = 0;
+  double last_rows = static_cast<double>(request.rows_);
+  const std::size_t count = bucket_count_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Bucket& bucket = *buckets_[i].load(std::memory_order_relaxed);
+    int64_t ahead = 0;
+    for (std::size_t p = 0; p <= priority; ++p) {
+      const Lane* const lane = bucket.lanes[p].load(std::memory_order_acquire);
+      if (lane == nullptr) continue;
+      ahead += p == priority && request.deadline != kNever ? lane->dated_size() : lane->size();
+    }
+    if (ahead == 0) continue;
+    const double rows = static_cast<double>(ahead) * rows_each;
+    const auto limit = static_cast<double>(bucket.cost.limit());
+    const double batches =
+        bucket.runs_alone ? static_cast<double>(ahead) : std::floor(rows / limit);
+    ahead_ns += batches * static_cast<double>(bucket.cost.predict(bucket.cost.limit()).count());
+    if (&bucket == &mine && !bucket.runs_alone) last_rows += rows - batches * limit;
+  }
+  const int64_t limit = mine.cost.limit();
+  const auto in_last = std::min(static_cast<int64_t>(last_rows), std::max(limit, request.rows_));
+  // What runs now has half of its way before it, as a rule.
+  const Nanoseconds running =
+      admission_.is_running() ? mine.cost.predict(limit) / 2 : Nanoseconds(0);
+  const Nanoseconds ahead(static_cast<int64_t>(ahead_ns / static_cast<double>(runners)));
+  return now + running + ahead + mine.cost.predict(in_last);
+}
+
+std::vector<Batcher::BucketCost> Batcher::costs() const {
+  std::vector<BucketCost> costs;
+  const std::size_t count = bucket_count_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Bucket& bucket = *buckets_[i].load(std::memory_order_relaxed);
+    std::vector<CostModel::Point> points = bucket.cost.points();
+    if (points.empty()) continue;
+    costs.push_back({bucket.tails, bucket.cost.limit(), std::move(points)});
+  }
+  return costs;
 }
 
 bool Batcher::is_empty() const {

@@ -1,9 +1,12 @@
 // Keeps the requests that wait and groups them into batches.
 //
-// A bounded lock-free ring per shape bucket and priority. Requests whose
-// inputs agree in all dimensions but the first share a bucket; buckets are
-// made as shapes appear, up to kMaxBuckets, after which a new shape runs
-// without company.
+// A lane per shape bucket and priority. Requests whose inputs agree in all
+// dimensions but the first share a bucket; buckets are made as shapes appear,
+// up to kMaxBuckets, after which a new shape runs without company.
+//
+// A higher priority goes first, and within one the earliest deadline. So that
+// no priority is starved, one that others went before for Lane::kPatience leads the
+// next batch.
 //
 // Threads: submit() from any. collect() and seal() from owners of instances,
 // several at once where each brings its own batch and carry.
@@ -16,21 +19,24 @@
 #include <mutex>
 #include <vector>
 
-#include "base/bounded_queue.h"
 #include "base/clock.h"
 #include "schedule/admission.h"
 #include "schedule/batch.h"
 #include "schedule/batching_options.h"
+#include "schedule/cost_model.h"
+#include "schedule/lane.h"
 #include "schedule/request.h"
 
 namespace pyruntime {
 
 struct Bucket {
-  Bucket(std::size_t at, std::vector<Shape> input_tails, bool is_single, bool is_fixed)
+  Bucket(std::size_t at, std::vector<Shape> input_tails, int64_t max_rows, bool is_single,
+         bool is_fixed)
       : index(at),
         tails(std::move(input_tails)),
         runs_alone(is_single),
-        has_fixed_shapes(is_fixed) {}
+        has_fixed_shapes(is_fixed),
+        cost(max_rows) {}
   ~Bucket();
 
   bool is_empty() const;
@@ -39,19 +45,32 @@ struct Bucket {
   const std::vector<Shape> tails;  // of each input, without dimension 0
   const bool runs_alone;           // one request a batch
   const bool has_fixed_shapes;     // bucket and rows say the shape of every input
-  std::array<std::atomic<BoundedQueue<Request*>*>, kPriorityCount> rings{};
+  CostModel cost;
+  std::array<std::atomic<Lane*>, kPriorityCount> lanes{};
 };
 
 class Batcher {
  public:
   static constexpr std::size_t kMaxBuckets = 128;
 
-  Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission);
+  // All but the options must outlive it.
+  Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission,
+          const Clock& clock);
   // Drops the entries of requests that were completed while they waited.
   ~Batcher();
 
+  // What a bucket's batches cost, for readers.
+  struct BucketCost {
+    std::vector<Shape> tails;  // of each input, without dimension 0; empty: runs alone
+    int64_t limit = 0;         // rows of a batch
+    std::vector<CostModel::Point> points;
+  };
+
   // Finds the request's place. It may make one, and throw bad_alloc.
   void prepare(Request& request, int64_t rows);
+  // When a prepared request would be answered if it were queued now, for
+  // `runners` batches at once and as far as costs are known.
+  TimePoint expected_end(const Request& request, TimePoint now, int64_t runners) const;
   // Queues a prepared request that `admission` has let in, and takes references
   // to it. It cannot fail: the rings hold as many as may be let in.
   void submit(Request& request);
@@ -71,8 +90,8 @@ class Batcher {
   // When it will be.
   TimePoint due_at(const Batch& batch) const;
 
-  // Claims the members; those that were cancelled or whose deadline has passed
-  // leave the batch, completed. Returns whether any is left.
+  // Claims the members; those that were cancelled or whose deadline would pass
+  // before their answer leave the batch, completed. Returns whether any is left.
   bool seal(Batch& batch, TimePoint now);
 
   bool is_empty() const;
@@ -84,28 +103,39 @@ class Batcher {
 
   const BatchingOptions& options() const { return options_; }
 
+  // Of the buckets that have run a batch.
+  std::vector<BucketCost> costs() const;
+
  private:
   Bucket* bucket_of(const Request& request, int64_t rows);
   Bucket* make_bucket(const Request& request);
-  BoundedQueue<Request*>& ring_of(Bucket& bucket, Priority priority);
+  Lane& lane_of(Bucket& bucket, Priority priority);
   void enter(Request& request);
-  void add(Batch& batch, Request* request) const;
+  void add(Batch& batch, const Lane::Entry& entry) const;
   bool has_work_beside(const Bucket& bucket) const;
-  Request* pop(Bucket& bucket, std::size_t priority);
-  Request* pop(Bucket& bucket);
-  Request* pop_any();
-  void drop(Request* request);
+  bool has_work(std::size_t priority) const;
+  bool pop(Bucket& bucket, std::size_t priority, Lane::Entry* entry);
+  bool pop(Bucket& bucket, Lane::Entry* entry);
+  bool pop_any(std::size_t priority, Lane::Entry* entry);
+  bool pop_starved(Lane::Entry* entry);
+  bool pop_any(Lane::Entry* entry);
+  void leave_queue(const Batch& batch);
 
   // Constant after construction.
   const BatchingOptions options_;
   const bool has_dynamic_tails_;
   Admission& admission_;
+  const Clock& clock_;
 
   std::atomic<bool> batches_;
   std::array<std::atomic<Bucket*>, kMaxBuckets + 1> buckets_{};  // [0]: runs alone
   std::atomic<std::size_t> bucket_count_{0};                     // made so far
   std::atomic<std::size_t> next_bucket_{0};                      // where pop_any() looks first
-  std::mutex make_mutex_;  // guards making of buckets and rings
+  std::mutex make_mutex_;  // guards making of buckets and lanes
+
+  // Since when a priority has had work and others went first, ns; 0: it has not.
+  std::array<std::atomic<int64_t>, kPriorityCount> passed_over_since_{};
+  std::atomic<double> rows_a_request_{1};  // smoothed
 };
 
 }  // namespace pyruntime

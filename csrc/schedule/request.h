@@ -89,6 +89,10 @@ class alignas(kCacheLine) Request {
   std::vector<Tensor> outputs;  // in the signature's order; data null: not wanted
   RequestTiming timing;
 
+ private:
+  int64_t bytes_ = 0;  // of the inputs, where the queue limits them
+
+ public:
   // Adds an output to what is wanted: nothing else from the first call on.
   void want(std::size_t output) {
     if (!std::exchange(is_choosy_, true)) wanted = 0;

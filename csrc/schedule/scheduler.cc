@@ -15,7 +15,7 @@ Scheduler::Scheduler(const BatchingOptions& options, const Signature& signature,
                      const Clock& clock)
     : clock_(clock),
       cores_(CoreBudget::instance()),
-      waits_for_company_(options.max_delay.count() > 0 && options.max_rows > 1 &&
+      waits_for_company_(options.max_delay.count() > 0 && options.may_batch() &&
                          signature.is_batchable),
       notifies_owners_(std::any_of(instances.begin(), instances.end(),
                                    [](const auto& one) { return one->has_several_slots(); })),
@@ -23,8 +23,8 @@ Scheduler::Scheduler(const BatchingOptions& options, const Signature& signature,
           std::accumulate(instances.begin(), instances.end(), int64_t{0},
                           [](int64_t sum, const auto& one) { return sum + one->slot_count(); })),
       stats_(stats),
-      admission_(options.queue_capacity),
-      batcher_(options, signature, admission_),
+      admission_(options),
+      batcher_(options, signature, admission_, clock),
       instances_(std::move(instances)) {
   try {
     for (const auto& instance : instances_) {
@@ -78,15 +78,30 @@ Status Scheduler::enter(Request& request, int64_t rows) {
     return {ErrorCode::kInvalidInput, "the request was submitted before; take a new one"};
   }
   batcher_.prepare(request, rows);
-  Status status = admission_.enter();
+  const TimePoint now = clock_.now();
+  Status status = check_deadline(request, now);
+  if (status.ok()) status = admission_.enter(rows, request.bytes_);
   if (!status.ok()) {
     if (status.code() == ErrorCode::kOverloaded) stats_.count_rejected();
     return status;
   }
   request.stats_ = &stats_;
   request.admission_ = &admission_;
-  request.submitted_at_ = clock_.now();
+  request.submitted_at_ = now;
   return status;
+}
+
+Status Scheduler::check_deadline(const Request& request, TimePoint now) const {
+  // Where nothing runs or waits, a request always may: it shows what a run costs now.
+  if (request.deadline == kNever || admission_.outstanding() == 0) return {};
+  const TimePoint end = batcher_.expected_end(request, now, slot_count_);
+  if (end <= request.deadline) return {};
+  const auto in_us = [&](TimePoint at) {
+    return std::to_string(std::max<int64_t>((at - now).count(), 0) / 1000) + " us";
+  };
+  return {ErrorCode::kOverloaded, "the deadline cannot be met: an answer is expected in " +
+                                      in_us(end) + ", the deadline is in " +
+                                      in_us(request.deadline)};
 }
 
 Status Scheduler::submit(const RequestRef& request, int64_t rows) {
@@ -180,7 +195,6 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
       instance->start();
       while (instance->has_running()) instance->finish_oldest(batcher_);
     }
-    instance->batch().clear();
     give_up(*instance);
     if (first_failure.ok()) first_failure = request->status;
   }
@@ -190,12 +204,15 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
 // --- owners
 
 bool Scheduler::form(Instance& instance, int64_t share) {
-  while (batcher_.collect(instance.batch(), instance.carry())) {
+  Batch& batch = instance.batch();
+  while (batcher_.collect(batch, instance.carry())) {
     let_answered_return(instance, share);
-    if (batcher_.seal(instance.batch(), clock_.now())) return true;
-    instance.batch().clear();
+    const std::size_t taken = batch.members.size();
+    batcher_.seal(batch, clock_.now());
+    if (batch.members.size() == taken) break;
+    // Others take the places of those who were cancelled or late.
   }
-  return false;
+  return !batch.is_empty();
 }
 
 void Scheduler::let_answered_return(Instance& instance, int64_t share) {
@@ -225,7 +242,6 @@ bool Scheduler::form_with_company(Instance& instance) {
   while (!is_formed && batcher_.collect(instance.batch(), instance.carry())) {
     wait_for_company(instance);
     is_formed = batcher_.seal(instance.batch(), clock_.now());
-    if (!is_formed) instance.batch().clear();
   }
   leader_.exchange(nullptr, std::memory_order_acq_rel);
   return is_formed;

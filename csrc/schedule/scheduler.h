@@ -43,8 +43,9 @@ class Scheduler {
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
-  // Accepts a valid request of `rows` rows, or returns Overloaded or
-  // Unavailable and leaves it with the caller.
+  // Accepts a valid request of `rows` rows, or returns Unavailable, or
+  // Overloaded where the queue is full or the deadline out of reach, and leaves
+  // it with the caller.
   [[nodiscard]] Status submit(const RequestRef& request, int64_t rows);
 
   // submit(), then wait, running batches on this thread where an instance is
@@ -58,6 +59,7 @@ class Scheduler {
   // Refuses new requests.
   void stop_accepting();
   SchedulerStatsSnapshot stats() const;
+  std::vector<Batcher::BucketCost> costs() const { return batcher_.costs(); }
 
   bool is_accepting() const { return admission_.is_accepting(); }
   int64_t outstanding() const { return admission_.outstanding(); }
@@ -89,6 +91,7 @@ class Scheduler {
 
   // Of others.
   Status enter(Request& request, int64_t rows);
+  Status check_deadline(const Request& request, TimePoint now) const;
   bool is_led();
   Instance* try_own();
   Instance* try_own_if_free();

@@ -33,7 +33,7 @@ struct SchedulerStatsSnapshot {
   uint64_t failed = 0;     // with an error, expired ones included
   uint64_t cancelled = 0;
   uint64_t expired = 0;                // of the failed: their deadline passed in the queue
-  uint64_t rejected = 0;               // never accepted: the queue was full
+  uint64_t rejected = 0;               // never accepted: queue full or deadline out of reach
   uint64_t rows = 0;                   // of completed requests
   uint64_t batches = 0;                // runs of the engine
   uint64_t retried = 0;                // requests run again alone after their batch failed

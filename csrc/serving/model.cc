@@ -28,12 +28,16 @@ void check_options(const std::string& label, const ModelOptions& options) {
     throw Error(ErrorCode::kInvalidInput, label + ": " + what + ", got " + std::to_string(got));
   };
   const BatchingOptions& batching = options.batching;
-  require(batching.max_rows >= 1 && batching.max_rows <= 65536,
-          "batching.max_rows: expected 1 to 65536", batching.max_rows);
+  require(batching.max_rows >= 0 && batching.max_rows <= 65536,
+          "batching.max_rows: expected 1 to 65536, or 0 to have it found", batching.max_rows);
   require(batching.max_delay.count() >= 0 && batching.max_delay.count() <= 60'000'000,
           "batching.max_delay_us: expected 0 to 60000000", batching.max_delay.count());
   require(batching.queue_capacity >= 1 && batching.queue_capacity <= 65536,
           "batching.queue_capacity: expected 1 to 65536", batching.queue_capacity);
+  require(batching.queue_rows >= 0, "batching.queue_rows: expected 0 (no limit) or more",
+          batching.queue_rows);
+  require(batching.queue_bytes >= 0, "batching.queue_bytes: expected 0 (no limit) or more",
+          batching.queue_bytes);
   require(!options.instances.empty(), "instances: expected at least one group", 0);
   for (const InstanceGroup& group : options.instances) {
     require(group.count >= 1 && group.count <= 256, "instances: expected a count of 1 to 256",
@@ -49,7 +53,7 @@ ModelVersion::ModelVersion(std::string name, int64_t version, const ModelOptions
       version_(version),
       options_(options),
       fork_generation_(fork_generation()),
-      stats_(options.batching.max_rows, clock) {}
+      stats_(options.batching.most_rows(), clock) {}
 
 std::shared_ptr<ModelVersion> ModelVersion::load(std::string name, int64_t version,
                                                  const ModelSource& source,
@@ -98,7 +102,7 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
                   "string tensors are not supported on device '" + group.device.name() + "'");
     }
     const SlotContext context{session, backend, host_pool, device_pool,
-                              *plan_,  stats_,  clock,     options_.batching.max_rows};
+                              *plan_,  stats_,  clock,     options_.batching.most_rows()};
     for (int i = 0; i < group.count; ++i) instances.push_back(std::make_unique<Instance>(context));
   }
   scheduler_ = std::make_unique<Scheduler>(options_.batching, *signature_, std::move(instances),

@@ -84,6 +84,8 @@ class ModelVersion {
   Status named(Status status) const;
 
   SchedulerStatsSnapshot stats() const { return scheduler_->stats(); }
+  // What batches cost by shape and rows, as the scheduler knows it.
+  std::vector<Batcher::BucketCost> costs() const { return scheduler_->costs(); }
   // An input was not contiguous or not aligned and had to be copied.
   void count_input_copied() { stats_.count_input_copied(); }
   BufferPool::Stats pool_stats() const;  // of all its pools together

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -27,11 +28,11 @@ Signature rows_by_any() {
 
 class Fixture {
  public:
-  explicit Fixture(BatchingOptions options = {}, Signature model = rows_by_any())
+  explicit Fixture(BatchingOptions options = {.max_rows = 32}, Signature model = rows_by_any())
       : signature(std::move(model)),
-        admission(options.queue_capacity),
+        admission(options),
         stats(options.max_rows, clock),
-        batcher(options, signature, admission) {}
+        batcher(options, signature, admission, clock) {}
 
   // A queued request of [rows, columns], as the scheduler queues it.
   RequestRef add(int64_t rows, int64_t columns = 2, Priority priority = Priority::kNormal,
@@ -62,13 +63,17 @@ class Fixture {
 // Does to a request what the scheduler does at submission and completion.
 struct RequestTestPeer {
   static void queue(Fixture& fixture, Request& request, int64_t rows) {
-    REQUIRE(fixture.admission.enter().ok());
+    REQUIRE(fixture.admission.enter(rows, 0).ok());
     request.stats_ = &fixture.stats;
     request.admission_ = &fixture.admission;
     request.submitted_at_ = fixture.clock.now();
     fixture.batcher.prepare(request, rows);
     fixture.batcher.submit(request);
   }
+  static void prepare(Fixture& fixture, Request& request, int64_t rows) {
+    fixture.batcher.prepare(request, rows);
+  }
+  static CostModel& cost(const Request& request) { return request.bucket_->cost; }
   static void complete(Fixture& fixture, Batch& batch) {
     const auto count = static_cast<int64_t>(batch.members.size());
     for (Request* request : batch.members) {
@@ -245,8 +250,26 @@ TEST_CASE("a cancelled request completes at once and never joins a batch") {
   CHECK(cancelled->is_done());
   CHECK(cancelled->status.code() == ErrorCode::kCancelled);
   CHECK_FALSE(cancelled->cancel());
-  CHECK(fixture.next() == Rows{1});
-  CHECK(fixture.batch.members.front() == stays.get());
+  fixture.next();
+  CHECK(fixture.batcher.seal(fixture.batch, fixture.clock.now()));
+  CHECK(fixture.batch.members == std::vector<Request*>{stays.get()});
+  CHECK(fixture.batch.rows == 1);
+  RequestTestPeer::complete(fixture, fixture.batch);
+}
+
+TEST_CASE("others take the places of those who left a batch") {
+  Fixture fixture({.max_rows = 2});
+  const std::vector<RequestRef> gone = {fixture.add(1), fixture.add(1)};
+  const std::vector<RequestRef> stays = {fixture.add(1), fixture.add(1)};
+  CHECK(gone[0]->cancel());
+  fixture.next();
+  CHECK(fixture.batcher.seal(fixture.batch, fixture.clock.now()));
+  CHECK(fixture.batcher.collect(fixture.batch, fixture.carry));
+  CHECK(fixture.batcher.seal(fixture.batch, fixture.clock.now()));
+  CHECK(fixture.batch.members == std::vector<Request*>{gone[1].get(), stays[0].get()});
+  CHECK(fixture.batch.rows == 2);
+  RequestTestPeer::complete(fixture, fixture.batch);
+  fixture.next();
   run(fixture);
 }
 
@@ -271,16 +294,145 @@ TEST_CASE("a request without rows runs alone") {
   CHECK(sizes == Rows{1, 1});
 }
 
+TEST_CASE("within a priority the earliest deadline goes first") {
+  Fixture fixture({.max_rows = 1});
+  const TimePoint now = fixture.clock.now();
+  const auto add_due = [&](microseconds in) {
+    return fixture.add(1, 2, Priority::kNormal, now + in);
+  };
+  const RequestRef late = add_due(microseconds(900));
+  const RequestRef undated = fixture.add(1);
+  const RequestRef early = add_due(microseconds(300));
+  const RequestRef high = fixture.add(1, 2, Priority::kHigh);
+  const RequestRef middle = add_due(microseconds(600));
+  for (const RequestRef& expected : {high, early, middle, late, undated}) {
+    fixture.next();
+    CHECK(fixture.batch.members.front() == expected.get());
+    run(fixture);
+  }
+  CHECK(fixture.batcher.is_empty());
+}
+
+TEST_CASE("a request without a deadline is due a while after it came") {
+  Fixture fixture({.max_rows = 1});
+  const RequestRef undated = fixture.add(1);
+  fixture.clock.advance(Lane::kPatience / 2);
+  const RequestRef dated =
+      fixture.add(1, 2, Priority::kNormal, fixture.clock.now() + Lane::kPatience);
+  for (const RequestRef& expected : {undated, dated}) {
+    fixture.next();
+    CHECK(fixture.batch.members.front() == expected.get());
+    run(fixture);
+  }
+}
+
+TEST_CASE("a priority that others keep going before leads a batch in the end") {
+  Fixture fixture({.max_rows = 1});
+  const RequestRef low = fixture.add(1, 2, Priority::kLow);
+  RequestRef high = fixture.add(1, 2, Priority::kHigh);
+  int batches = 0;
+  while (!low->is_done() && batches < 100) {
+    high = fixture.add(1, 2, Priority::kHigh);  // there is always another
+    fixture.next();
+    run(fixture);
+    fixture.clock.advance(Lane::kPatience / 10);
+    ++batches;
+  }
+  CHECK(batches > 10);
+  CHECK(batches < 15);
+  while (!fixture.next().empty()) run(fixture);
+}
+
+TEST_CASE("a batch stops at the limit that its costs set") {
+  Fixture fixture({.max_rows = 0});
+  std::vector<RequestRef> requests;
+  for (int i = 0; i < 100; ++i) requests.push_back(fixture.add(1));
+  CHECK(fixture.next().size() == CostModel::kFirstRows);
+  run(fixture);
+  CostModel& cost = RequestTestPeer::cost(*requests.back());
+  for (int i = 0; i < 200; ++i) {  // a row gets no cheaper beyond 8 of them
+    for (int64_t rows = 1; rows <= 32; rows *= 2) cost.record(rows, std::max<int64_t>(8, rows));
+  }
+  CHECK(fixture.next().size() == 8);
+  do run(fixture);
+  while (!fixture.next().empty());
+}
+
+TEST_CASE("the end of a request is expected after what goes before it") {
+  Fixture fixture({.max_rows = 4});
+  const TimePoint now = fixture.clock.now();
+  const TimePoint some_time = now + std::chrono::seconds(1);
+  std::vector<RequestRef> requests = {fixture.add(1, 2, Priority::kNormal, some_time)};
+  const auto expected_us = [&](const Request& request) {
+    return (fixture.batcher.expected_end(request, now, 1) - now).count() / 1000;
+  };
+  CHECK(expected_us(*requests[0]) == 0);  // nothing is known yet
+  for (int i = 0; i < 10; ++i) {
+    RequestTestPeer::cost(*requests[0]).record(1, 10'000);
+    RequestTestPeer::cost(*requests[0]).record(4, 40'000);
+  }
+  for (int i = 0; i < 8; ++i) {
+    requests.push_back(fixture.add(1, 2, Priority::kNormal, some_time));
+  }
+  // Nine wait: two full batches, and a last one with this one in it.
+  const RequestRef next = fixture.pool.take();
+  next->inputs[0].shape = Shape{1, 2};
+  next->deadline = some_time;
+  RequestTestPeer::prepare(fixture, *next, 1);
+  CHECK(expected_us(*next) == 2 * 40 + 20);
+  CHECK((fixture.batcher.expected_end(*next, now, 2) - now).count() / 1000 == 40 + 20);
+  next->priority = Priority::kHigh;
+  RequestTestPeer::prepare(fixture, *next, 1);
+  CHECK(expected_us(*next) == 10);
+  while (!fixture.next().empty()) run(fixture);
+}
+
+TEST_CASE("a request that would be late is dropped before it runs if others wait") {
+  Fixture fixture;
+  const TimePoint soon = fixture.clock.now() + microseconds(50);
+  const RequestRef late = fixture.add(1, 2, Priority::kNormal, soon);
+  RequestTestPeer::cost(*late).record(1, 100'000);
+  SUBCASE("alone it runs, and shows what a run costs now") {
+    fixture.next();
+    run(fixture);
+    CHECK(late->status.ok());
+  }
+  SUBCASE("beside another it makes room") {
+    const RequestRef other = fixture.add(1, 3);
+    while (!fixture.next().empty()) run(fixture);
+    CHECK(late->status.code() == ErrorCode::kDeadlineExceeded);
+    CHECK(late->status.message() ==
+          "the deadline would have passed during the run: 50 us left after 0 us in the queue, "
+          "100 us expected");
+    CHECK(other->status.ok());
+  }
+}
+
 TEST_CASE("a full queue refuses and takes again once a request has left") {
-  Fixture fixture({.queue_capacity = 2});
+  Fixture fixture({.max_rows = 32, .queue_capacity = 2});
   const std::vector<RequestRef> requests = {fixture.add(1), fixture.add(1)};
-  CHECK(fixture.admission.enter().code() == ErrorCode::kOverloaded);
+  CHECK(fixture.admission.enter(1, 0).code() == ErrorCode::kOverloaded);
   CHECK(fixture.admission.outstanding() == 2);
   fixture.next();
   run(fixture);
   CHECK(fixture.add(1));
   fixture.next();
   run(fixture);
+}
+
+TEST_CASE("waiting rows and bytes are limited, but for one alone") {
+  Admission admission({.queue_rows = 8, .queue_bytes = 100});
+  CHECK(admission.enter(20, 10).ok());
+  CHECK(admission.enter(1, 10).message() ==
+        "the queue is full: with 1 more rows, over 8 would wait (queue_rows)");
+  admission.leave_queue(1, 20, 10);
+  CHECK(admission.enter(4, 90).ok());
+  CHECK(admission.enter(4, 11).message() ==
+        "the queue is full: with 11 more bytes, over 100 would wait (queue_bytes)");
+  CHECK(admission.enter(4, 10).ok());
+  CHECK(admission.enter(1, 0).code() == ErrorCode::kOverloaded);
+  CHECK(admission.accepted() == 3);
+  CHECK(admission.outstanding() == 3);
 }
 
 TEST_CASE("an unbatchable model's requests run alone") {

@@ -155,13 +155,14 @@ TEST_CASE("a device that fails gives errors and then works again") {
 
 TEST_CASE("options out of range are refused by name") {
   EchoSettings settings;
-  settings.batching.max_rows = 0;
+  settings.batching.max_rows = -1;
   try {
     load_echo(settings);
     FAIL("expected an error");
   } catch (const Error& error) {
     CHECK(std::string(error.what()) ==
-          "model 'echo' version 1: batching.max_rows: expected 1 to 65536, got 0");
+          "model 'echo' version 1: batching.max_rows: expected 1 to 65536, or 0 to have it found, "
+          "got -1");
   }
 }
 
