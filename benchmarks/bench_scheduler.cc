@@ -4,7 +4,7 @@
 //
 //   PYRUNTIME_ONNXRUNTIME=.../libonnxruntime.so.N bench_scheduler [MAX_ROWS [MODEL.onnx]]
 //
-// MAX_ROWS: of a batch, 32 unless given. MODEL: one float32 input [rows, n] and
+// MAX_ROWS: of a batch, 0 unless given: found by the scheduler. MODEL: one float32 input [rows, n] and
 // one float32 output [rows, m]; without it tests/models/identity_f32.onnx and
 // mlp_64_256_256_10.onnx. The sides take turns, a slice of time each, so that the
 // machine's moods hit all. One JSON line per model: figures are medians of the
@@ -319,7 +319,7 @@ int main(int argc, char** argv) {
     options.path = library;
     configure_onnx_library(options);
     char* end = nullptr;
-    const int64_t max_rows = argc > 1 ? std::strtoll(argv[1], &end, 10) : 32;
+    const int64_t max_rows = argc > 1 ? std::strtoll(argv[1], &end, 10) : 0;
     if (argc > 1 && *end != '\0') {
       std::fprintf(stderr, "MAX_ROWS: expected a number, got '%s'\n", argv[1]);
       return 2;

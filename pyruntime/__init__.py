@@ -24,15 +24,24 @@ from pyruntime.errors import (
 )
 from pyruntime.model import Model
 from pyruntime.runtime import Runtime
-from pyruntime.telemetry import BatchSizeStats, LatencyStats, ModelStats, PoolStats
+from pyruntime.telemetry import (
+    BatchCost,
+    BatchSizeStats,
+    CostPoint,
+    LatencyStats,
+    ModelStats,
+    PoolStats,
+)
 from pyruntime.tensors import TensorSpec
 
 __version__: str  # given by __getattr__
 
 __all__ = [
+    "BatchCost",
     "BatchSizeStats",
     "Batching",
     "Cancelled",
+    "CostPoint",
     "DeadlineExceeded",
     "DeviceInfo",
     "EngineError",

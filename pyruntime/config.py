@@ -62,23 +62,43 @@ def _check_texts_by_name(owner: object, name: str) -> None:
     object.__setattr__(owner, name, dict(value))
 
 
+MOST_AUTO_ROWS = 256
+"""How far `Batching.max_rows = "auto"` goes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batching:
     """How requests are grouped before a run.
 
-    max_rows: rows along dimension 0 in one run, at least 1 (1: no batching).
+    max_rows: rows along dimension 0 in one run, at least 1 (1: no batching); "auto": as many
+        as make a row cheaper, found for each shape from what batches cost.
     max_delay_us: longest wait of the oldest request for company, microseconds; 0: none.
     queue_capacity: requests that wait, at most; more are refused as Overloaded.
+    queue_rows: their rows together, at most; 0: no limit.
+    queue_bytes: bytes of their inputs together, at most; 0: no limit.
     """
 
-    max_rows: int = 32
+    max_rows: int | Literal["auto"] = "auto"
     max_delay_us: int = 0
     queue_capacity: int = 1024
+    queue_rows: int = 0
+    queue_bytes: int = 0
 
     def __post_init__(self) -> None:
-        _check_integer(self, "max_rows", least=1)
+        if isinstance(self.max_rows, str):
+            if self.max_rows != "auto":
+                raise _mismatch(self, "max_rows", 'an int of at least 1 or "auto"')
+        else:
+            _check_integer(self, "max_rows", least=1)
         _check_integer(self, "max_delay_us", least=0)
         _check_integer(self, "queue_capacity", least=1, most=65536)
+        _check_integer(self, "queue_rows", least=0)
+        _check_integer(self, "queue_bytes", least=0)
+
+    @property
+    def most_rows(self) -> int:
+        """Rows that no batch of several requests exceeds."""
+        return MOST_AUTO_ROWS if isinstance(self.max_rows, str) else self.max_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Model: what is called, by `infer`, `submit` or `infer_async`."""
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -123,15 +125,31 @@ class Model(Handle):
             pending.cancel()
             raise
 
-    def warm_up(self, rows: int = 1, runs: int = 1) -> None:
+    def warm_up(self, rows: int | None = None, runs: int = 8) -> None:
         """Run zeros of `rows` rows through each instance, `runs` times.
 
+        rows: None: 1, 2, 4 and so on to the largest batch, until a row gets no cheaper or a
+        second has passed. The scheduler then knows what batches cost before the first request.
         Dynamic dimensions other than the first count as 1. Raises what `infer` does.
         """
         for name, value in (("rows", rows), ("runs", runs)):
-            if value < 1:
+            if value is not None and value < 1:
                 raise InvalidInput(f"warm_up: {name}: expected at least 1, got {value!r}")
-        self._native().warm_up(rows, runs)
+        native = self._native()
+        if rows is not None:
+            native.warm_up(rows, runs)
+            return
+        most = self.options.batching.most_rows if self.is_batchable else 1
+        end = time.monotonic() + 1.0
+        best = math.inf  # seconds a row
+        for size in (2**i for i in range(most.bit_length())):
+            start = time.monotonic()
+            native.warm_up(size, runs)
+            now = time.monotonic()
+            cost = (now - start) / (runs * size)
+            if cost > 0.95 * best or now > end:
+                return
+            best = cost
 
     def stats(self) -> ModelStats:
         """Counters and latencies of the version that answers now, since it was loaded."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BatchSizeStats", "LatencyStats", "ModelStats", "PoolStats"]
+__all__ = ["BatchCost", "BatchSizeStats", "CostPoint", "LatencyStats", "ModelStats", "PoolStats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +53,39 @@ class PoolStats:
 
 
 @dataclass(frozen=True, slots=True)
+class CostPoint:
+    """What batches of about so many rows take, smoothed.
+
+    rows: their mean. us: microseconds from forming a batch to its answers. count: of batches.
+    """
+
+    rows: float
+    us: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCost:
+    """What the batches of one shape cost, as the scheduler knows it.
+
+    shapes: of each input without its rows; empty where requests run alone.
+    limit: rows at which a batch stops. points: by rows, ascending, only those that occurred.
+    """
+
+    shapes: tuple[tuple[int, ...], ...]
+    limit: int
+    points: tuple[CostPoint, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStats:
     """Of one model version since it was loaded.
 
     accepted = completed + failed + cancelled + what is in flight; counted are requests.
 
     completed: with a result. failed: with an error. cancelled: given up before they ran.
-    expired: of the failed, those whose deadline passed in the queue.
-    rejected: never accepted, because the queue was full.
+    expired: of the failed, those dropped in the queue because of their deadline.
+    rejected: never accepted, because the queue was full or the deadline out of reach.
     rows: of completed requests. batches: runs of the engine.
     retried: run again alone after their batch failed.
     inputs_copied: inputs that were not contiguous, aligned and of native byte order.
@@ -69,6 +94,7 @@ class ModelStats:
     total: from submission to completion, of completed requests; failed_total: of failed ones.
     by_batch_rows: by rows in a batch, ascending, only those that occurred.
     pool: memory of staging buffers and results.
+    costs: of batches, by shape.
     """
 
     accepted: int
@@ -90,6 +116,7 @@ class ModelStats:
     failed_total: LatencyStats
     by_batch_rows: tuple[BatchSizeStats, ...]
     pool: PoolStats
+    costs: tuple[BatchCost, ...]
 
     @classmethod
     def from_native(cls, stats: Mapping[str, Any]) -> "ModelStats":
@@ -99,4 +126,8 @@ class ModelStats:
             values[name] = LatencyStats(*values[name])
         values["by_batch_rows"] = tuple(BatchSizeStats(*size) for size in values["by_batch_rows"])
         values["pool"] = PoolStats(*values["pool"])
+        values["costs"] = tuple(
+            BatchCost(shapes, limit, tuple(CostPoint(*point) for point in points))
+            for shapes, limit, points in values["costs"]
+        )
         return cls(**values)

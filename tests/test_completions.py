@@ -112,7 +112,7 @@ def test_a_deadline_that_passes_in_the_queue_is_exceeded(slow) -> None:
         second.result(5)
     assert first.result(5)
     blocking = slow.submit(rows(1))
-    with pytest.raises(DeadlineExceeded, match="deadline passed"):
+    with pytest.raises(DeadlineExceeded, match="deadline cannot be met"):
         slow.infer(rows(2), timeout_s=0.01)
     with pytest.raises(TimeoutError):
         slow.infer(rows(2), timeout_s=-1)

@@ -12,7 +12,7 @@ import pytest
 from models_for_tests import echo, path_of, reference, rows
 
 import pyruntime
-from pyruntime import InvalidInput, ModelNotFound, TensorSpec, Unavailable
+from pyruntime import DeadlineExceeded, InvalidInput, ModelNotFound, TensorSpec, Unavailable
 
 
 @pytest.fixture
@@ -115,6 +115,33 @@ def test_warm_up_runs_the_model(runtime) -> None:
     assert_same(model.infer({"x": numbers(1, 16)}), {"y": numbers(1, 16)})
     with pytest.raises(InvalidInput, match="warm_up: rows: expected at least 1, got -1"):
         model.warm_up(rows=-1)
+
+
+def test_warm_up_finds_the_largest_batch_worth_it(runtime) -> None:
+    model = runtime.load("m", options=echo(delay_us=1000))
+    assert model.stats().costs == ()
+    model.warm_up()
+    (cost,) = model.stats().costs
+    assert cost.shapes == ((4,),)
+    assert cost.limit == pyruntime.config.MOST_AUTO_ROWS  # further rows cost nothing
+    assert [point.rows for point in cost.points] == [2**i for i in range(9)]
+    assert all(point.us > 1000 for point in cost.points)
+    assert all(point.count == 8 for point in cost.points)
+
+
+def test_a_deadline_out_of_reach_is_refused_at_once(runtime) -> None:
+    model = runtime.load("m", options=echo(delay_us=50_000, max_rows=1))
+    inputs = {"x": numbers(1, 4)}
+    model.infer(inputs)
+    running = [model.submit(inputs, timeout_s=10) for _ in range(4)]
+    start = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match=r"cannot be met: an answer is expected in .* us, "):
+        model.infer(inputs, timeout_s=0.1)
+    assert time.monotonic() - start < 0.05
+    assert model.infer(inputs, timeout_s=10)
+    for future in running:
+        future.result()
+    assert model.stats().rejected == 1
 
 
 # Versions

@@ -32,6 +32,10 @@ py::tuple to_tuple(const std::vector<TensorSpec>& specs) {
   return result;
 }
 
+std::vector<int64_t> to_vector(const Shape& shape) {
+  return {shape.dims().begin(), shape.dims().end()};
+}
+
 // (count, sum_ns, mean_us, p50_us, p90_us, p99_us, max_us)
 py::tuple to_tuple(const HistogramSnapshot& latency) {
   constexpr double kNanosecondsPerMicrosecond = 1e3;
@@ -69,6 +73,21 @@ py::dict to_dict(const SchedulerStatsSnapshot& stats, const BufferPool::Stats& p
   result["pool"] = py::make_tuple(pool.held_bytes, pool.used_bytes, pool.peak_used_bytes,
                                   pool.allocations, pool.system_allocations, pool.exhaustions);
   return result;
+}
+
+// Of each shape: (shapes of the inputs without their rows, limit, ((rows, us, count), ...))
+py::tuple to_tuple(const std::vector<Batcher::BucketCost>& costs) {
+  py::list result;
+  for (const Batcher::BucketCost& cost : costs) {
+    py::list shapes;
+    for (const Shape& tail : cost.tails) shapes.append(py::tuple(py::cast(to_vector(tail))));
+    py::list points;
+    for (const CostModel::Point& point : cost.points) {
+      points.append(py::make_tuple(point.rows, point.ns / 1e3, point.count));
+    }
+    result.append(py::make_tuple(py::tuple(shapes), cost.limit, py::tuple(points)));
+  }
+  return py::tuple(result);
 }
 
 ModelVersionPtr load_model(std::string name, int64_t version, const std::string& path,
@@ -152,7 +171,11 @@ void bind_model_version(py::module_& module) {
           py::arg("rows"), py::arg("runs"))
       .def(
           "stats",
-          [](const ModelVersion& model) { return to_dict(model.stats(), model.pool_stats()); },
+          [](const ModelVersion& model) {
+            py::dict result = to_dict(model.stats(), model.pool_stats());
+            result["costs"] = to_tuple(model.costs());
+            return result;
+          },
           "Counters and latencies; see telemetry.ModelStats.")
       .def("stop_accepting", &ModelVersion::stop_accepting, Released(),
            "Refuse new requests from now on.")

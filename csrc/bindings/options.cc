@@ -77,10 +77,13 @@ ModelOptions to_model_options(py::handle options) {
   ModelOptions result;
   result.session = to_session_options(options);
   const py::object batching = options.attr("batching");
-  result.batching.max_rows = batching.attr("max_rows").cast<int64_t>();
+  const py::object max_rows = batching.attr("max_rows");
+  result.batching.max_rows = py::isinstance<py::str>(max_rows) ? 0 : max_rows.cast<int64_t>();
   result.batching.max_delay =
       std::chrono::microseconds(batching.attr("max_delay_us").cast<int64_t>());
   result.batching.queue_capacity = batching.attr("queue_capacity").cast<int>();
+  result.batching.queue_rows = batching.attr("queue_rows").cast<int64_t>();
+  result.batching.queue_bytes = batching.attr("queue_bytes").cast<int64_t>();
   result.instances.clear();
   for (const py::handle group : options.attr("instances")) {
     result.instances.push_back(

@@ -32,7 +32,7 @@ class Lane {
     TimePoint due{};
   };
 
-  static constexpr Nanoseconds kPatience = std::chrono::milliseconds(100);
+  static constexpr Nanoseconds kPatience = std::chrono::seconds(1);
 
   // capacity: requests that may wait.
   explicit Lane(std::size_t capacity) : capacity_(capacity) {}

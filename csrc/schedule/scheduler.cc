@@ -82,7 +82,7 @@ Status Scheduler::enter(Request& request, int64_t rows) {
   Status status = check_deadline(request, now);
   if (status.ok()) status = admission_.enter(rows, request.bytes_);
   if (!status.ok()) {
-    if (status.code() == ErrorCode::kOverloaded) stats_.count_rejected();
+    if (status.code() != ErrorCode::kUnavailable) stats_.count_rejected();
     return status;
   }
   request.stats_ = &stats_;
@@ -99,7 +99,7 @@ Status Scheduler::check_deadline(const Request& request, TimePoint now) const {
   const auto in_us = [&](TimePoint at) {
     return std::to_string(std::max<int64_t>((at - now).count(), 0) / 1000) + " us";
   };
-  return {ErrorCode::kOverloaded, "the deadline cannot be met: an answer is expected in " +
+  return {ErrorCode::kDeadlineExceeded, "the deadline cannot be met: an answer is expected in " +
                                       in_us(end) + ", the deadline is in " +
                                       in_us(request.deadline)};
 }

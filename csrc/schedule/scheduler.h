@@ -43,9 +43,9 @@ class Scheduler {
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
-  // Accepts a valid request of `rows` rows, or returns Unavailable, or
-  // Overloaded where the queue is full or the deadline out of reach, and leaves
-  // it with the caller.
+  // Accepts a valid request of `rows` rows, or leaves it with the caller and
+  // returns Unavailable, Overloaded where the queue is full, or DeadlineExceeded
+  // where the deadline cannot be met.
   [[nodiscard]] Status submit(const RequestRef& request, int64_t rows);
 
   // submit(), then wait, running batches on this thread where an instance is

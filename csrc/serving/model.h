@@ -100,6 +100,7 @@ class ModelVersion {
  private:
   ModelVersion(std::string name, int64_t version, const ModelOptions& options, const Clock& clock);
   static void end(ModelVersion* model);
+  static void free(ModelVersion* model);
 
   void open(const ModelSource& source, const Clock& clock);
   Status check_and_count(const Request& request, int64_t* rows) const;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pyruntime.commands.signals import StopSignal
 from pyruntime.commands.table import table
@@ -85,9 +85,10 @@ def add_parser(commands: Commands) -> None:
     models.add_argument(
         "--max-rows",
         metavar="N",
-        type=_positive,
-        default=32,
-        help="in one batch; 1: no batching. Default: %(default)s",
+        type=_rows,
+        default="auto",
+        help="in one batch; 1: no batching; auto: as many as make a row cheaper. "
+        "Default: %(default)s",
     )
     models.add_argument(
         "--max-delay-us",
@@ -242,6 +243,10 @@ def _model_options(args: Namespace) -> ModelOptions:
         providers=tuple(ProviderOptions(name) for name in args.provider),
         intra_op_threads=args.intra_op_threads,
     )
+
+
+def _rows(text: str) -> int | Literal["auto"]:
+    return "auto" if text == "auto" else _positive(text)
 
 
 def _count(text: str) -> int:

@@ -57,7 +57,7 @@ def config(model: Model) -> Any:
         name=model.name,
         platform=platform,
         backend=backend,
-        max_batch_size=batching.max_rows if model.is_batchable else 0,
+        max_batch_size=batching.most_rows if model.is_batchable else 0,
         default_model_filename="model.onnx" if backend == "onnxruntime" else "",
     )
     message.version_policy.all.SetInParent()

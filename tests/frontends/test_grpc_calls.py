@@ -131,7 +131,7 @@ def test_triton_client_reads_configuration(
 ) -> None:
     runtime.load("mlp", MODELS / "mlp_64_256_256_10.onnx")
     config = field_client.get_model_config("mlp").config
-    assert (config.name, config.backend, config.max_batch_size) == ("mlp", "onnxruntime", 32)
+    assert (config.name, config.backend, config.max_batch_size) == ("mlp", "onnxruntime", 256)
     assert list(config.input[0].dims) == [64]  # the batch dimension is implied
     assert config.input[0].data_type == triton.model_config_pb2.TYPE_FP32
     assert config.instance_group[0].count == 1
