@@ -1,10 +1,14 @@
-"""In-process calls of one row: blocking, and 32 at once as futures or in an event loop."""
+"""In-process calls of one row: blocking, and 32 at once as futures or in an event loop.
+
+At once: in bursts, each awaited whole, or by callers who ask again as soon as they are answered.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
 AT_ONCE = 32
+CALLS = 16  # of each caller in a row
 
 
 def test_infer(side_by_side, model, bench_model) -> None:
@@ -36,4 +40,22 @@ def test_infer_async(side_by_side, model, bench_model) -> None:
     with asyncio.Runner() as runner:
         side_by_side.measure(
             f"infer_async x{AT_ONCE}", lambda: runner.run(burst()), requests=AT_ONCE
+        )
+
+
+def test_infer_async_in_a_loop(side_by_side, model, bench_model) -> None:
+    row = bench_model.row
+
+    async def caller() -> None:
+        for _ in range(CALLS):
+            await model.infer_async(row)
+
+    async def callers() -> None:
+        await asyncio.gather(*(caller() for _ in range(AT_ONCE)))
+
+    with asyncio.Runner() as runner:
+        side_by_side.measure(
+            f"infer_async, {AT_ONCE} callers",
+            lambda: runner.run(callers()),
+            requests=AT_ONCE * CALLS,
         )

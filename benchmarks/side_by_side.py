@@ -71,7 +71,7 @@ class SideBySide:
             us=1e6 * benchmark.stats.stats.median / calls / requests,
             run_us=median(run_us),
             c_run_us=bare and bare["c_run_us"],
-            c_batched_us=bare and 1e6 / bare["best_batched_rows_per_s"],
+            c_batched_us=bare and 1e6 / bare["best_run_rows_per_s"],
         )
         self._figures.append(figure)
         benchmark.extra_info |= {
@@ -102,10 +102,11 @@ def _ratio(value: float) -> str:
 
 def table(figures: list[Figure]) -> str:
     """Lay out figures as text."""
-    header = ("model", "way", "us", "Python run", "ratio", "C Run", "ratio", "batched C", "ratio")
+    header = ("model", "way", "requests/s", "us")
+    header += ("Python run", "ratio", "C Run", "ratio", "batched C", "ratio")
     rows = [header]
     for figure in figures:
-        cells = [figure.model, figure.way, f"{figure.us:.2f}"]
+        cells = [figure.model, figure.way, f"{1e6 / figure.us:.0f}", f"{figure.us:.2f}"]
         for reference in (figure.run_us, figure.c_run_us, figure.c_batched_us):
             if reference is None:
                 cells += ["not built", "-"]
