@@ -5,3 +5,16 @@ foreach(source IN LISTS sources)
   add_executable(${name} ${source})
   target_link_libraries(${name} PRIVATE pyruntime_options core)
 endforeach()
+
+# That they run is a test; how fast is not. Short, so the figures mean nothing.
+if(PYRUNTIME_BUILD_TESTS)
+  set(bench_overload_options --seconds 0.02 --turns 1)
+  set(bench_fairness_options --seconds 0.02 --turns 1)
+  set(bench_concurrency_options --model mlp_64_256_256_10 --turns 1)
+  foreach(name bench_overload bench_fairness bench_concurrency)
+    string(REPLACE "bench_" "benchmarks." test ${name})
+    add_test(NAME ${test} COMMAND ${launcher} $<TARGET_FILE:${name}> ${${name}_options})
+    set_tests_properties(${test} PROPERTIES
+      LABELS benchmarks TIMEOUT ${timeout} ENVIRONMENT "${environment}")
+  endforeach()
+endif()
