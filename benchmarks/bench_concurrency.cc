@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <functional>
@@ -52,6 +53,7 @@ double rate(int threads, int64_t rows, int64_t rows_per_call,
   std::atomic<int64_t> left{calls};
   std::atomic<bool> begins{false};
   std::vector<std::thread> others;
+  others.reserve(static_cast<std::size_t>(threads));
   for (int i = 0; i < threads; ++i) {
     others.emplace_back([&, i] {
       begins.wait(false);
