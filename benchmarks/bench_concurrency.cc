@@ -147,7 +147,7 @@ void bench_concurrency(Arguments& arguments) {
   BatchingOptions& batching = settings.options.batching;
   batching.max_rows = arguments.whole("max-rows", static_cast<int>(batching.max_rows));
   settings.rows = arguments.whole("rows", 16);
-  settings.turns = arguments.whole("turns", 3);
+  settings.turns = std::max(1, arguments.whole("turns", 3));
   arguments.check_all_used();
   if (settings.rows == 0 || settings.rows % kConcurrencies.back() != 0) {
     throw Error(ErrorCode::kInvalidInput, "--rows: expected a multiple of 8");

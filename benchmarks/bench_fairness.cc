@@ -150,7 +150,7 @@ void bench_fairness(Arguments& arguments) {
   settings.gap = std::chrono::microseconds(arguments.whole("gap-us", 1000));
   settings.echo_us = arguments.whole("echo-us", 1000);
   settings.length = to_nanoseconds(arguments.number("seconds", 0.5));
-  settings.turns = arguments.whole("turns", 10);
+  settings.turns = std::max(1, arguments.whole("turns", 10));
   arguments.check_all_used();
 
   const std::vector<std::string> floods =

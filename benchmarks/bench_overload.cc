@@ -13,7 +13,6 @@
 // marked. The echo engine waits without computing, so its lines measure the
 // scheduler's decisions alone.
 #include <algorithm>
-#include <array>
 #include <cinttypes>
 #include <cstdio>
 #include <sstream>
@@ -139,8 +138,9 @@ class Overload {
     const SchedulerStatsSnapshot before = served_.model().stats();
     const double capacity = measure_capacity(served_, settings.seconds);
     const SchedulerStatsSnapshot after = served_.model().stats();
-    const double batch_us = 1e6 / capacity * static_cast<double>(after.rows - before.rows) /
-                            static_cast<double>(after.batches - before.batches);
+    const double batch_rows = static_cast<double>(after.rows - before.rows) /
+                              static_cast<double>(after.batches - before.batches);
+    const double batch_us = 1e6 * batch_rows / capacity * settings.model.instances[0].count;
     deadline_ = settings.deadline_us > 0
                     ? std::chrono::microseconds(settings.deadline_us)
                     : std::max<Nanoseconds>(to_nanoseconds(20 * batch_us / 1e6),
@@ -184,9 +184,9 @@ class Overload {
 
   void print_table() const {
     std::puts(
-        "| load | offered/s | accepted/s | refused/s: Overloaded | DeadlineExceeded | other | in "
-        "time/s | of peak "
-        "| late/s | expired/s | failed/s | p50 ms | p99 ms | batch rows | lag p99 us |\n"
+        "| load | offered/s | accepted/s | refused/s: Overloaded | DeadlineExceeded | other "
+        "| in time/s | of peak | late/s | expired/s | failed/s | p50 ms | p99 ms | batch rows "
+        "| lag p99 us |\n"
         "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
     bool has_mark = false;
     for (const Load& load : loads_) {
@@ -264,7 +264,7 @@ void bench_overload(Arguments& arguments) {
   const std::string model = arguments.text("model", "");
   settings.loads = parse_loads(arguments.text("loads", "0.5,1,2,3"));
   settings.seconds = arguments.number("seconds", 0.7);
-  settings.turns = arguments.whole("turns", 3);
+  settings.turns = std::max(1, arguments.whole("turns", 3));
   settings.deadline_us = arguments.whole("deadline-us", 0);
   settings.echo_us = arguments.whole("echo-us", 1000);
   BatchingOptions& batching = settings.model.batching;

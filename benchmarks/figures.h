@@ -20,9 +20,9 @@ inline std::chrono::nanoseconds to_nanoseconds(double seconds) {
   return std::chrono::nanoseconds(std::llround(seconds * 1e9));
 }
 
-// The smallest value that at least `fraction` (0 to 1) of all do not exceed; NaN of none.
+// The smallest value that at least `fraction` (0 to 1) of all do not exceed; 0 of none.
 inline double percentile(std::vector<double> values, double fraction) {
-  if (values.empty()) return std::nan("");
+  if (values.empty()) return 0;
   const auto rank =
       static_cast<std::size_t>(std::ceil(fraction * static_cast<double>(values.size())));
   const auto at = values.begin() + static_cast<std::ptrdiff_t>(std::max<std::size_t>(rank, 1) - 1);
