@@ -124,6 +124,6 @@ def run(command: list[str | Path]) -> None:
 
 
 setup(
-    ext_modules=[Extension("pyruntime._core", []), Extension("pyruntime._hot", [])],
+    ext_modules=[Extension(f"pyruntime.{name}", []) for name in ("_core", "_hot", "_probe")],
     cmdclass={"build_ext": BuildNative, "build_py": BuildPython},
 )

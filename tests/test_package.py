@@ -157,13 +157,15 @@ def test_the_base_stands_on_the_standard_library_alone() -> None:
 def test_the_core_and_its_modules_lie_side_by_side() -> None:
     names = {path.name for path in PACKAGE.glob("*.so")}
     assert "libpyruntime.so" in names
-    assert {name.partition(".")[0] for name in names} == {"libpyruntime", "_core", "_hot"}
+    stems = {name.partition(".")[0] for name in names}
+    assert stems == {"libpyruntime", "_core", "_hot", "_probe"}
 
 
 def test_types_are_shipped() -> None:
     assert (PACKAGE / "py.typed").is_file()
     assert (PACKAGE / "_core.pyi").is_file()
     assert (PACKAGE / "_hot.pyi").is_file()
+    assert (PACKAGE / "_probe.pyi").is_file()
 
 
 def test_the_protocol_is_shipped() -> None:

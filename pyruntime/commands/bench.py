@@ -1,0 +1,116 @@
+"""`pyruntime bench`: measurements, each with its own reference beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(commands: Commands) -> None:
+    """Add this command's parser, with one for each measurement."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure where the time between a caller and a model goes",
+        description="Measurements of this machine and this installation.",
+    )
+    benches = parser.add_subparsers(title="measurements", metavar="MEASUREMENT", required=True)
+    _add_overhead(benches)
+
+
+def _add_overhead(benches: Commands) -> None:
+    parser = benches.add_parser(
+        "overhead",
+        help="the ledger: what each step between the bare engine and a caller costs",
+        description="Sends the same random request to a model by every way there is, from bare C "
+        "Run of ONNX Runtime to gRPC over TCP, in turns, and prints what each step costs beyond "
+        "the one before it and what that is made of.",
+    )
+    parser.add_argument("model", metavar="MODEL.onnx", type=Path)
+    parser.add_argument(
+        "--rows", metavar="N", type=int, default=1, help="of each request. Default: %(default)s"
+    )
+    parser.add_argument(
+        "--in-flight",
+        metavar="N,...",
+        type=_numbers,
+        default=(1, 8, 32),
+        help="requests at once. Default: 1,8,32",
+    )
+    parser.add_argument(
+        "--seconds",
+        metavar="N",
+        type=float,
+        default=20.0,
+        help="for everything; more makes the intervals narrower. Default: %(default)g",
+    )
+    parser.add_argument(
+        "--dim",
+        metavar="NAME=N",
+        type=_dim,
+        action="append",
+        default=[],
+        help="size of a dynamic dimension other than the rows, by its symbol or as INPUT.AXIS; "
+        "may be given again. Default: 1",
+    )
+    parser.add_argument(
+        "--options",
+        metavar="FILE",
+        type=Path,
+        help="a model.toml with fields of pyruntime.ModelOptions, such as intra_op_threads = 2",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random inputs")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there; -: print them")
+    parser.set_defaults(run=run_overhead)
+
+
+def run_overhead(args: Namespace) -> int:
+    """Measure, and print."""
+    from pyruntime.bench import overhead
+    from pyruntime.config import read_model_options
+
+    if args.json not in (None, "-"):
+        # A file that cannot be written shows before the time is spent.
+        Path(args.json).open("a", encoding="utf-8").close()
+    if sys.stderr.isatty():
+        print(f"measuring for {args.seconds:g} s ...", end="\r", file=sys.stderr, flush=True)
+    ledger = overhead(
+        args.model,
+        rows=args.rows,
+        in_flight=args.in_flight,
+        seconds=args.seconds,
+        dims=dict(args.dim),
+        seed=args.seed,
+        options=read_model_options(args.options) if args.options else None,
+    )
+    text = json.dumps(ledger.to_json(), indent=2)
+    if args.json == "-":
+        print(text)
+        return 0
+    from pyruntime.bench.report import report
+
+    print(report(ledger))
+    if args.json:
+        Path(args.json).write_text(text + "\n", encoding="utf-8")
+    return 0
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers as 1,8,32, got {text!r}") from None
+
+
+def _dim(text: str) -> tuple[str, int]:
+    name, _, size = text.rpartition("=")
+    if not name or not size.isascii() or not size.isdigit():
+        raise argparse.ArgumentTypeError(f"expected NAME=N, got {text!r}")
+    return name, int(size)
