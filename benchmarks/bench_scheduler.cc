@@ -17,14 +17,15 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "base/cache_line.h"
-#include "engine/onnx_api.h"
-#include "engine/onnx_environment.h"
 #include "engine/onnx_library.h"
+#include "probe/bare_run.h"
+#include "probe/closed_loop.h"
 #include "serving/model.h"
 
 namespace {
@@ -83,147 +84,41 @@ double core_round_trip_ns() {
   return elapsed * 1e9 / (kTrips - 1);
 }
 
-// C Run on fixed values: the engine alone.
-class BareRun {
- public:
-  BareRun(const std::string& path, int64_t rows, int64_t columns, int64_t out_columns,
-          const char* input, const char* output)
-      : input_name_(input), output_name_(output) {
-    auto options = ort::make<ort::SessionOptions>(&ort::Api::CreateSessionOptions, "options");
-    ort::check(ort::api().SetIntraOpNumThreads(options.get(), 1), "SetIntraOpNumThreads");
-    session_ = ort::make<ort::Session>(&ort::Api::CreateSession, "CreateSession",
-                                       ort::environment(false), path.c_str(), options.get());
-    in_.resize(static_cast<std::size_t>(rows * columns), 0.5F);
-    out_.resize(static_cast<std::size_t>(rows * out_columns));
-    const int64_t in_shape[] = {rows, columns};
-    const int64_t out_shape[] = {rows, out_columns};
-    input_ = value(in_, in_shape);
-    output_ = value(out_, out_shape);
-  }
-
-  void operator()() {
-    const ort::OrtValue* inputs[] = {input_.get()};
-    ort::OrtValue* outputs[] = {output_.get()};
-    ort::check(
-        ort::api().Run(session_.get(), nullptr, &input_name_, inputs, 1, &output_name_, 1, outputs),
-        "Run");
-  }
-
- private:
-  static ort::Value value(std::vector<float>& data, const int64_t (&shape)[2]) {
-    return ort::make<ort::Value>(&ort::Api::CreateTensorWithDataAsOrtValue, "CreateTensor",
-                                 ort::cpu_memory(), static_cast<void*>(data.data()),
-                                 data.size() * sizeof(float), &shape[0], std::size_t{2}, 1);
-  }
-
-  const char* input_name_;
-  const char* output_name_;
-  ort::Session session_;
-  std::vector<float> in_, out_;
-  ort::Value input_, output_;
-};
-
-// Keeps kInFlight requests of one row in flight, in a closed loop.
-class InFlight {
- public:
-  // Who submits the next request when one is done.
-  enum class Successor {
-    kByItself,  // its own on_complete
-    kByThread,  // another thread, which waits for the oldest
+// Keeps kInFlight requests in flight from one more thread, which waits for the
+// oldest and submits the next: what a caller with a thread of its own costs.
+double rate_by_thread(ModelVersion& model, std::span<const Tensor> inputs) {
+  std::array<RequestRef, kInFlight> requests;
+  const auto submit = [&](RequestRef& request) {
+    request = make_request(model, inputs);
+    model.submit(request).throw_if_failed();
   };
-
-  InFlight(Successor successor, ModelVersion& model, std::vector<float>& row)
-      : successor_(successor), model_(model), row_(row) {}
-
-  double rate_for_a_slice() {
-    return successor_ == Successor::kByItself ? rate_by_itself() : rate_by_thread();
-  }
-
- private:
-  double rate_by_itself() {
-    stops_ = false;
-    done_ = 0;
-    left_ = kInFlight;
-    const auto start = SteadyTime::now();
-    for (std::size_t i = 0; i < kInFlight; ++i) follow();
-    std::this_thread::sleep_for(kSlice);
-    const auto done = static_cast<double>(done_.load());
-    const double elapsed = seconds_since(start);
-    stops_ = true;
-    while (left_ != 0) std::this_thread::yield();
-    return done / elapsed;
-  }
-
-  void follow() {
-    const RequestRef request = new_request();
-    request->on_complete = [](void* context, Request& done) noexcept {
-      done.status.throw_if_failed();
-      auto& self = *static_cast<InFlight*>(context);
-      self.done_.fetch_add(1, std::memory_order_relaxed);
-      if (self.stops_.load(std::memory_order_relaxed)) {
-        self.left_.fetch_sub(1);
-      } else {
-        self.follow();
-      }
-    };
-    request->context = this;
-    model_.submit(request).throw_if_failed();
-  }
-
-  double rate_by_thread() {
-    std::array<RequestRef, kInFlight> requests;
-    const auto submit = [&](RequestRef& request) {
-      request = new_request();
-      model_.submit(request).throw_if_failed();
-    };
-    const auto await = [](const RequestRef& request) {
-      while (!request->is_done()) cpu_relax();
-      request->status.throw_if_failed();
-    };
-    const auto start = SteadyTime::now();
-    for (RequestRef& request : requests) submit(request);
-    int64_t done = 0;
-    while (SteadyTime::now() - start < kSlice) {
-      for (RequestRef& request : requests) {
-        await(request);
-        submit(request);
-      }
-      done += kInFlight;
+  const auto await = [](const RequestRef& request) {
+    while (!request->is_done()) cpu_relax();
+    request->status.throw_if_failed();
+  };
+  const auto start = SteadyTime::now();
+  for (RequestRef& request : requests) submit(request);
+  int64_t done = 0;
+  while (SteadyTime::now() - start < kSlice) {
+    for (RequestRef& request : requests) {
+      await(request);
+      submit(request);
     }
-    const double elapsed = seconds_since(start);
-    for (const RequestRef& request : requests) await(request);
-    return static_cast<double>(done) / elapsed;
+    done += kInFlight;
   }
-
-  RequestRef new_request() {
-    RequestRef request = model_.new_request();
-    Tensor& input = request->inputs[0];
-    input.type = DataType::kFloat32;
-    input.shape = Shape{1, static_cast<int64_t>(row_.size())};
-    input.data = reinterpret_cast<std::byte*>(row_.data());
-    return request;
-  }
-
-  const Successor successor_;
-  ModelVersion& model_;
-  std::vector<float>& row_;
-  std::atomic<bool> stops_{false};
-  std::atomic<int64_t> done_{0};
-  std::atomic<int64_t> left_{0};
-};
+  const double elapsed = seconds_since(start);
+  for (const RequestRef& request : requests) await(request);
+  return static_cast<double>(done) / elapsed;
+}
 
 // Requests in flight on a model of their own, so that its statistics are of
 // them alone.
 struct Side {
-  Side(const char* label, InFlight::Successor successor, const std::string& path,
-       const ModelOptions& options, std::vector<float>& row)
-      : name(label),
-        model(ModelVersion::load(label, 1, {.path = path, .bytes = {}}, options)),
-        in_flight(successor, *model, row) {}
+  Side(const char* label, const std::string& path, const ModelOptions& options)
+      : name(label), model(ModelVersion::load(label, 1, {.path = path, .bytes = {}}, options)) {}
 
   const char* name;
   std::shared_ptr<ModelVersion> model;
-  InFlight in_flight;
   std::vector<double> rates;
 };
 
@@ -251,26 +146,27 @@ void bench(const std::string& path, int64_t max_rows) {
     std::exit(2);
   }
   const int64_t columns = in.dims[1];
-  std::vector<float> row(static_cast<std::size_t>(columns), 0.5F);
+  std::vector<float> values(static_cast<std::size_t>(kLargestRun * columns), 0.5F);
+  const auto input_of = [&](int64_t rows) {
+    Tensor tensor;
+    tensor.shape = Shape{rows, columns};
+    tensor.data = reinterpret_cast<std::byte*>(values.data());
+    return tensor;
+  };
+  const std::array<Tensor, 1> row = {input_of(1)};
 
+  const auto session = std::make_shared<const BareSession>(path, options.session);
   std::vector<std::unique_ptr<BareRun>> runs;
   std::vector<int64_t> sizes;
   for (int64_t rows = 1; rows <= kLargestRun; rows *= 2) {
+    const std::array<Tensor, 1> input = {input_of(rows)};
     sizes.push_back(rows);
-    runs.push_back(std::make_unique<BareRun>(path, rows, columns, out.dims[1], in.name.c_str(),
-                                             out.name.c_str()));
+    runs.push_back(std::make_unique<BareRun>(session, input));
   }
-  using Successor = InFlight::Successor;
-  Side by_itself("in_flight_by_completion", Successor::kByItself, path, options, row);
-  Side by_thread("in_flight_by_thread", Successor::kByThread, path, options, row);
-  const auto infer = [&] {
-    const RequestRef request = model->new_request();
-    Tensor& input = request->inputs[0];
-    input.type = DataType::kFloat32;
-    input.shape = Shape{1, columns};
-    input.data = reinterpret_cast<std::byte*>(row.data());
-    model->infer(request).throw_if_failed();
-  };
+  Side by_itself("in_flight_by_completion", path, options);
+  Side by_thread("in_flight_by_thread", path, options);
+  ClosedLoop closed_loop(*by_itself.model, row, kInFlight);
+  const auto infer = [&] { model->infer(make_request(*model, row)).throw_if_failed(); };
 
   std::vector<std::vector<double>> bare(sizes.size());
   std::vector<double> blocking;
@@ -280,8 +176,8 @@ void bench(const std::string& path, int64_t max_rows) {
     for (std::size_t i = 0; i < sizes.size(); ++i) {
       bare[i].push_back(rate(sizes[i], *runs[i]));
     }
-    by_itself.rates.push_back(by_itself.in_flight.rate_for_a_slice());
-    by_thread.rates.push_back(by_thread.in_flight.rate_for_a_slice());
+    by_itself.rates.push_back(closed_loop.measure(kSlice).requests_per_s());
+    by_thread.rates.push_back(rate_by_thread(*by_thread.model, row));
     blocking.push_back(rate(1, infer));
     over_run_us.push_back(1e6 / blocking.back() - 1e6 / bare[0].back());
     round_trips_ns.push_back(core_round_trip_ns());

@@ -10,7 +10,7 @@ from pyruntime.bench.ledger import Comparison, Interval, Step
 
 __all__ = ["Slice", "Turn", "compare", "make_steps"]
 
-_RESAMPLES = 2000
+_RESAMPLES = 1000
 _KEPT_TIMES = 4096  # of a slice, for the quantiles
 # With fewer values the bootstrap knows too little, and the extremes are said instead.
 _FEWEST_TO_RESAMPLE = 6

@@ -35,9 +35,9 @@ _DRAIN_S = 5.0
 class Codec:
     """The protocol's codec alone, on the requests and answers of one model."""
 
-    def __init__(self, model: "Model", request: bytes) -> None:
+    def __init__(self, model: "Model", inputs: Inputs) -> None:
         self._registry = model._runtime._native.capsule
-        self._request = request
+        self._request = request_bytes(model.name, str(model.version), model.inputs, inputs)
 
     def measure(self, seconds: float) -> float:
         """Microseconds to decode a request and to encode its response."""
@@ -45,11 +45,11 @@ class Codec:
         return float(np.median(times_ns)) / 1e3
 
 
-def request_bytes(model: str, specs: Sequence[TensorSpec], inputs: Inputs) -> bytes:
+def request_bytes(model: str, version: str, specs: Sequence[TensorSpec], inputs: Inputs) -> bytes:
     """A ModelInferRequest with raw contents."""
     from pyruntime.frontends import protocol
 
-    request = protocol.message_class("ModelInferRequest")(model_name=model)
+    request = protocol.message_class("ModelInferRequest")(model_name=model, model_version=version)
     for spec in specs:
         array = inputs[spec.name]
         datatype = _core.data_type_protocol_name(spec.dtype)
@@ -167,7 +167,7 @@ class GrpcStep:
         self._channel = grpc.insecure_channel(server.addresses[kind], options)
         call: grpc.UnaryUnaryMultiCallable[bytes, bytes]
         call = self._channel.unary_unary(protocol.path("ModelInfer"))
-        self._call = functools.partial(call, request_bytes(kind, model.inputs, inputs))
+        self._call = functools.partial(call, request_bytes(kind, "", model.inputs, inputs))
 
     def outputs(self) -> list[Array]:
         """See Step."""

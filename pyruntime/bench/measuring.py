@@ -72,8 +72,8 @@ def overhead(
         warnings = list(bench.warnings)
         if len(turns) < _FEWEST_TURNS:
             warnings.append(
-                f"only {len(turns)} turn{'s' if len(turns) > 1 else ''} in {seconds:g} s: the "
-                "intervals are the extremes seen; more --seconds would tell more"
+                f"only {len(turns)} turn{'s' if len(turns) > 1 else ''} in {seconds:g} s: an "
+                "interval is what was seen at least and at most; more --seconds would tell more"
             )
         return Ledger(
             steps=tuple(steps),
@@ -124,17 +124,24 @@ class _Bench:
         self.skipped: list[Skipped] = []
         self.warnings: list[str] = []
         self.differences: list[str] = []
+        self._machine = fingerprint.machine()  # its load before ours
 
     def open(self, dims: Mapping[str, int], seed: int, seconds: float) -> None:
         """Load the model for each step, and hold all to the same outputs."""
         runtime = self._stack.enter_context(Runtime())
         # A model for each, so that its statistics are of that step alone.
-        core = self._load(runtime, "core")
+        core = self._load(runtime)
         self._model = core
         inputs, self.warnings = tensors.make_inputs(
             core.inputs, rows=self._rows, is_batchable=core.is_batchable, dims=dims, seed=seed
         )
         self._inputs = inputs
+        load, cores = self._machine["load_1min"], len(self._machine["affinity"])
+        if load > cores / 2:
+            self.warnings.append(
+                f"the machine was busy before this began (load {load:.1f} on {cores} cores): all "
+                "times are longer for it, and the intervals wider"
+            )
         most = self._loads[-1] if core.is_batchable else 1
         self.bare = BareRuns(self._path, core.inputs, inputs, self._options, most=most)
         self.bare.choose(self._loads, _CHOOSING * seconds)
@@ -142,7 +149,7 @@ class _Bench:
         self._stack.callback(callers.close)
 
         names = [spec.name for spec in core.outputs]
-        infer = self._load(runtime, "infer")
+        infer = self._load(runtime)
         self._add("C Run", lambda: self.bare)
         self._add(
             PythonRun.name,
@@ -151,17 +158,17 @@ class _Bench:
         )
         self._add(Core.name, lambda: Core(core, inputs))
         self._add(Infer.name, lambda: Infer(infer, inputs, callers))
-        self._add(AsyncInfer.name, lambda: AsyncInfer(self._load(runtime, "infer_async"), inputs))
+        self._add(AsyncInfer.name, lambda: AsyncInfer(self._load(runtime), inputs))
         self._add_grpc(infer, callers)
 
-    def _load(self, runtime: Runtime, name: str) -> "Model":
-        return runtime.load(name, self._path, options=self._options)
+    def _load(self, runtime: Runtime) -> "Model":
+        return runtime.load(Path(self._path).stem, self._path, options=self._options)
 
     def _add_grpc(self, model: "Model", callers: Callers) -> None:
         try:
-            from pyruntime.bench.grpc_steps import KINDS, Codec, GrpcStep, Server, request_bytes
+            from pyruntime.bench.grpc_steps import KINDS, Codec, GrpcStep, Server
 
-            codec = Codec(model, request_bytes(model.name, model.inputs, self._inputs))
+            codec = Codec(model, self._inputs)
             server = Server(self._path, dataclasses.asdict(self._options), self._loads[-1])
             self._stack.callback(server.close)
             server.start()
@@ -200,7 +207,7 @@ class _Bench:
         engine = _core.engines()[names.index("onnx")][1]
         specs = {"inputs": self._model.inputs, "outputs": self._model.outputs}
         return {
-            **fingerprint.machine(),
+            **self._machine,
             "versions": fingerprint.versions(engine),
             "threads": {"intra_op": options.intra_op_threads, "inter_op": options.inter_op_threads},
             "provider": [provider.name for provider in options.providers] or ["cpu"],

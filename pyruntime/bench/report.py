@@ -1,7 +1,8 @@
 """The ledger as text for a terminal of 100 columns."""
 
+import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -27,9 +28,10 @@ def report(ledger: Ledger) -> str:
     for in_flight, steps in groupby(ledger.steps, key=lambda step: step.in_flight):
         parts.append(_block(ledger, in_flight, list(steps)))
     parts.append(_in_short(ledger))
+    turns = f"{ledger.turns} turn{'s' if ledger.turns > 1 else ''}"
     parts.append(
-        f"{ledger.turns} turns, {ledger.slice_ms:.0f} ms for each step in each; medians of the "
-        "turns, ± spans 95 %.\ndocs/ledger.md says how to read this."
+        f"{turns}, {ledger.slice_ms:.0f} ms for each step in each; medians of the turns, ± spans "
+        "95 %.\ndocs/ledger.md says how to read this."
     )
     return "\n\n".join(parts)
 
@@ -77,23 +79,18 @@ def _block(ledger: Ledger, in_flight: int, steps: Sequence[Step]) -> str:
             _us(step.p50_us),
             _us(step.p99_us),
             f"{step.rows_per_s:,.0f}",
-            f"{step.ratio_to_run:.3f}" + _spread(step.ci["ratio_to_run"], ".3f"),
+            f"{_share(step.ratio_to_run)}{_spread(step.ci['ratio_to_run'], _share)}",
         )
         for step in steps
     ]
     first = table(figures, header=("", "P50 us", "P99 us", "ROWS/S", "OF C RUN"), right=(1, 2, 3))
-    each = "TIME us" if in_flight == 1 else "us EACH"
-    deltas = [
-        (
-            step.name,
-            _us(step.us_per_request),
-            *_delta(step),
-            made_of(step, before),
-        )
-        for before, step in zip((None, *steps), steps, strict=False)
-    ]
-    second = table(deltas, header=("", each, "DELTA", "", "MADE OF"), right=(1, 2))
-    return "\n".join((title, first, "", *(_hang(line) for line in second.splitlines())))
+    deltas = [(step.name, _us(step.us_per_request), *_delta(step)) for step in steps]
+    header = ("", "TIME us" if in_flight == 1 else "us EACH", "DELTA", "")
+    second = table(deltas, header=header, right=(1, 2)).splitlines()
+    reasons = [made_of(step, before) for before, step in zip((None, *steps), steps, strict=False)]
+    width = max(map(len, second)) + 2
+    pairs = zip(second, ("MADE OF", *reasons), strict=True)
+    return "\n".join((title, first, "", *(_beside(left, width, text) for left, text in pairs)))
 
 
 def made_of(step: Step, before: Step | None) -> str:
@@ -117,11 +114,11 @@ def _in_short(ledger: Ledger) -> str:
     lines = []
     if core := found.get("core_minus_run_us"):
         lines.append(
-            f"One caller, core: C Run {core.value:+.2f} us{_spread(core.ci, '.2f')}, at p50."
+            f"One caller, core: C Run {core.value:+.2f} us{_spread(core.ci, _us)}, at p50."
         )
     if infer := found.get("infer_to_python_run"):
         lines.append(
-            f"One caller, Model.infer: {infer.value:.2f}{_spread(infer.ci, '.2f')} of the p50 of "
+            f"One caller, Model.infer: {infer.value:.2f}{_spread(infer.ci, _us)} of the p50 of "
             "InferenceSession.run."
         )
     most = ledger.steps[-1].in_flight
@@ -130,7 +127,7 @@ def _in_short(ledger: Ledger) -> str:
         core_step, loop = last["core"], last["infer_async"]
         lines.append(
             f"{most} in flight, core: {core_step.ratio_to_run:.2f}"
-            f"{_spread(core_step.ci['ratio_to_run'], '.2f')} of the best batched C Run's rows/s."
+            f"{_spread(core_step.ci['ratio_to_run'], _us)} of the best batched C Run's rows/s."
         )
         lines.append(
             f"{most} in flight, asyncio: {1e6 / loop.us_per_request:,.0f} requests/s; each takes "
@@ -142,12 +139,15 @@ def _in_short(ledger: Ledger) -> str:
 def _delta(step: Step) -> tuple[str, str]:
     if step.delta_us is None:
         return "", ""
-    spread = _spread(step.ci["delta_us"], _digits(step.delta_us))
-    return _signed(step.delta_us), spread.strip()
+    return _signed(step.delta_us), _spread(step.ci["delta_us"], _us).strip()
 
 
-def _spread(ci: Interval, digits: str) -> str:
-    return f" ±{(ci[1] - ci[0]) / 2:{digits}}"
+def _spread(ci: Interval, text_of: Callable[[float], str]) -> str:
+    return f" ±{text_of((ci[1] - ci[0]) / 2)}"
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def _us(value: float) -> str:
@@ -174,10 +174,10 @@ def _wrap(text: str, indent: str) -> str:
     return textwrap.fill(text, _WIDTH, subsequent_indent=indent, break_on_hyphens=False)
 
 
-def _hang(line: str) -> str:
-    """Break what runs over the right edge under its own column."""
-    if len(line) <= _WIDTH:
-        return line
-    # MADE OF is the last column, and the only one with a comma and a space inside.
-    start = line.index(line.split("  ")[-1])
-    return textwrap.fill(line, _WIDTH, subsequent_indent=" " * start, break_on_hyphens=False)
+def _beside(left: str, width: int, text: str) -> str:
+    """Put `text` right of a column of that width, in as many lines as it needs."""
+    # A name and its figure stay together.
+    tied = re.sub(r" ([-+\d])", "\N{NO-BREAK SPACE}\\1", text)
+    lines = textwrap.wrap(tied, _WIDTH - width, break_on_hyphens=False) or [""]
+    padded = f"\n{' ' * width}".join(lines).replace("\N{NO-BREAK SPACE}", " ")
+    return f"{left.ljust(width)}{padded}".rstrip()

@@ -75,10 +75,11 @@ def run_overhead(args: Namespace) -> int:
     """Measure, and print."""
     from pyruntime.bench import overhead
     from pyruntime.config import read_model_options
+    from pyruntime.errors import InvalidInput
 
-    if args.json not in (None, "-"):
-        # A file that cannot be written shows before the time is spent.
-        Path(args.json).open("a", encoding="utf-8").close()
+    # What is wrong with the arguments shows before the time is spent.
+    if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
+        raise InvalidInput(f"--json {args.json}: expected a file in a folder that exists")
     if sys.stderr.isatty():
         print(f"measuring for {args.seconds:g} s ...", end="\r", file=sys.stderr, flush=True)
     ledger = overhead(
