@@ -6,6 +6,7 @@ listens, then answers each model's name with that model's statistics until its i
 
 import functools
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -204,6 +205,9 @@ def _serve() -> None:
     from pyruntime.errors import PyRuntimeError
     from pyruntime.frontends import FrontEndOptions, front_end
     from pyruntime.runtime import Runtime
+
+    # Ctrl-C reaches both processes; this one ends when the other closes its input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def say(answer: object) -> None:
         print(json.dumps(answer), flush=True)

@@ -81,7 +81,7 @@ def run_overhead(args: Namespace) -> int:
     if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
         raise InvalidInput(f"--json {args.json}: expected a file in a folder that exists")
     if sys.stderr.isatty():
-        print(f"measuring for {args.seconds:g} s ...", end="\r", file=sys.stderr, flush=True)
+        print(f"measuring for {args.seconds:g} s ...", file=sys.stderr)
     ledger = overhead(
         args.model,
         rows=args.rows,
