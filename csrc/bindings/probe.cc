@@ -70,7 +70,8 @@ class Inputs {
   std::size_t take_strings(const py::object& data, Tensor* tensor) {
     std::vector<StringRef>& strings = strings_.emplace_back();
     for (const py::handle item : data) {
-      const std::string_view bytes = py::reinterpret_borrow<py::bytes>(item);
+      const auto held = py::reinterpret_borrow<py::bytes>(item);  // by `data`
+      const std::string_view bytes = held;
       strings.push_back({bytes.data(), bytes.size()});
     }
     objects_.push_back(data);

@@ -243,26 +243,29 @@ def _take_turns(
 
     Returns the turns, and how long a slice is at least, seconds.
     """
-    places = [(step, load) for load in loads for step in steps]
     order = random.Random(0)
 
     def turn(seconds: float) -> dict[tuple[str, int], Slice]:
-        order.shuffle(places)
-        measured = ((s.name, load, s.measure(load, seconds)) for s, load in places)
-        return {(name, load): one.thinned() for name, load, one in measured}
+        # What is set in relation stays close together: all steps of one load, then the next.
+        return {
+            (step.name, load): step.measure(load, seconds).thinned()
+            for load in order.sample(loads, len(loads))
+            for step in order.sample(steps, len(steps))
+        }
 
+    count = len(loads) * len(steps)
     begin = time.monotonic()
     first = turn(_WARM_UP_S)
     took_s = time.monotonic() - begin
     left_s = deadline - time.monotonic()
     # What a turn takes beyond its slices, where a single request takes longer than they do.
-    beyond_s = max(0.0, took_s - len(places) * _WARM_UP_S)
+    beyond_s = max(0.0, took_s - count * _WARM_UP_S)
     least, most = _SLICE_S
-    slice_s = min(most, max(least, (left_s / _TURNS - beyond_s) / len(places)))
-    if left_s < max(took_s, beyond_s + len(places) * slice_s):
+    slice_s = min(most, max(least, (left_s / _TURNS - beyond_s) / count))
+    if left_s < max(took_s, beyond_s + count * slice_s):
         return [first], _WARM_UP_S  # there is no time for another
     # Where requests alone fill the slices, the first turn is as good as the others.
-    is_slow = beyond_s > len(places) * slice_s
+    is_slow = beyond_s > count * slice_s
     turns = [first] if is_slow else []
     longest_s = took_s if is_slow else 0.0
     while not turns or time.monotonic() + longest_s < deadline:

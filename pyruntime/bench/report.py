@@ -126,8 +126,8 @@ def _in_short(ledger: Ledger) -> str:
     if most > 1:
         core_step, loop = last["core"], last["infer_async"]
         lines.append(
-            f"{most} in flight, core: {core_step.ratio_to_run:.2f}"
-            f"{_spread(core_step.ci['ratio_to_run'], _us)} of the best batched C Run's rows/s."
+            f"{most} in flight, core: {core_step.ratio_to_run:.3f}"
+            f"{_spread(core_step.ci['ratio_to_run'], _share)} of the best batched C Run's rows/s."
         )
         lines.append(
             f"{most} in flight, asyncio: {1e6 / loop.us_per_request:,.0f} requests/s; each takes "
@@ -147,7 +147,7 @@ def _spread(ci: Interval, text_of: Callable[[float], str]) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
+    return f"{value:.3f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def _us(value: float) -> str:
