@@ -265,6 +265,28 @@ def test_models_of_all_kinds_can_be_measured(name: str, no_server) -> None:
     assert {"C Run", "core", "Model.infer", "infer_async"} <= {s.name for s in ledger.steps}
 
 
+def test_a_model_that_fails_on_guessed_dimensions_says_so(no_server) -> None:
+    model = MODELS / "split_in_three.onnx"
+    with pytest.raises(EngineError, match=r"split_in_three.*\}; dim.*--dim width=SIZE sets it"):
+        overhead(model, in_flight=(2,), seconds=0.2)
+    ledger = overhead(model, in_flight=(2,), seconds=0.2, dims={"width": 6})
+    assert not [text for text in ledger.warnings if "width" in text]
+
+
+def test_a_model_that_takes_no_batch_is_run_by_single_requests(monkeypatch, no_server) -> None:
+    engine = importlib.import_module("pyruntime.bench.engine_steps")
+    bare_run, made = engine._probe.BareRun, []
+
+    def take_no_batch(*arguments: object) -> object:
+        if made:
+            raise EngineError("too many rows")
+        made.append(bare_run(*arguments))
+        return made[0]
+
+    monkeypatch.setattr(engine._probe, "BareRun", take_no_batch)
+    assert overhead(IDENTITY, in_flight=(4,), seconds=0.2).best_run_rows == {1: 1, 4: 1}
+
+
 # Its inputs
 
 
@@ -289,7 +311,10 @@ def test_dynamic_dimensions_are_given_or_taken_as_1_with_a_warning() -> None:
     assert warnings == []
     inputs, warnings = make_inputs([spec], rows=2, is_batchable=True, dims={}, seed=0)
     assert inputs["ids"].shape == (2, 1, 1, 5)
-    assert warnings[0] == "dimension 'length' is dynamic and was taken as 1; --dim length=N sets it"
+    assert warnings == [
+        f"dimension '{name}' is dynamic and was taken as 1; --dim {name}=SIZE sets it"
+        for name in ("length", "ids.2")
+    ]
     with pytest.raises(InvalidInput, match=r"\(length, ids\.2\), got 'batch'"):
         make_inputs([spec], rows=2, is_batchable=True, dims={"batch": 7}, seed=0)
 

@@ -87,6 +87,10 @@ class Inputs {
 
 // (dtype, shape, bytes; of strings a list of bytes)
 py::tuple to_tuple(const Tensor& tensor) {
+  if (tensor.data == nullptr && tensor.size_bytes() != 0) {
+    throw Error(ErrorCode::kUnimplemented,
+                "outputs that the model does not set: there is nothing to compare");
+  }
   py::object data;
   if (tensor.type == DataType::kString) {
     py::list strings;

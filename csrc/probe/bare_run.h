@@ -24,10 +24,9 @@ class BareSession {
  public:
   // With the same options as the core's sessions. Throws as load_session().
   BareSession(const std::string& path, const SessionOptions& options)
-      : session_(ort::make<ort::Session>(&ort::Api::CreateSession, "CreateSession",
-                                         ort::environment(options.use_global_pool), path.c_str(),
-                                         ort::make_session_options(options, {.path = path}).get())),
-        signature_(ort::read_signature(session_.get(), "model '" + path + "'")) {
+      : model_("model '" + path + "'"),
+        session_(create(path, options, model_)),
+        signature_(ort::read_signature(session_.get(), model_)) {
     for (const TensorSpec& input : signature_.inputs) input_names_.push_back(input.name.c_str());
     for (const TensorSpec& output : signature_.outputs) {
       output_names_.push_back(output.name.c_str());
@@ -41,10 +40,22 @@ class BareSession {
     ort::check(
         ort::api().Run(session_.get(), nullptr, input_names_.data(), inputs->data(), inputs->size(),
                        output_names_.data(), outputs->size(), outputs->data()),
-        "Run");
+        "Run", model_);
   }
 
  private:
+  static ort::Session create(const std::string& path, const SessionOptions& options,
+                             const std::string& model) {
+    ort::OrtEnv* const environment =
+        ort::environment(options.use_global_pool);  // loads the library
+    const ort::SessionOptions made = ort::make_session_options(options, {.path = path});
+    ort::OrtSession* session = nullptr;
+    ort::check(ort::api().CreateSession(environment, path.c_str(), made.get(), &session),
+               "CreateSession", model);
+    return ort::Session(session);
+  }
+
+  const std::string model_;  // as errors name it
   const ort::Session session_;
   const Signature signature_;
   std::vector<const char*> input_names_;
@@ -75,8 +86,10 @@ class BareRun {
     (*this)();
     BufferPool strings(open_device(Device{}), BufferPool::Options{});
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
-      Tensor tensor;
-      ort::take_tensor(outputs_.take(i), &strings, &tensor).throw_if_failed();
+      Tensor tensor;  // stays without data where the model does not set it
+      if (outputs_[i] != nullptr) {
+        ort::take_tensor(outputs_.take(i), &strings, &tensor).throw_if_failed();
+      }
       see(tensor);
     }
     (*this)();

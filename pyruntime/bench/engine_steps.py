@@ -12,7 +12,7 @@ from pyruntime.bench.figures import Slice
 from pyruntime.bench.steps import from_native, repeat, to_native
 from pyruntime.bench.tensors import Array, Inputs, repeat_rows
 from pyruntime.config import ModelOptions
-from pyruntime.errors import Unavailable
+from pyruntime.errors import EngineError, Unavailable
 from pyruntime.tensors import TensorSpec
 
 __all__ = ["BareRuns", "PythonRun"]
@@ -40,7 +40,12 @@ class BareRuns:
         self._runs = {}
         for size in _powers_of_two(most):
             batch = inputs if size == 1 else repeat_rows(inputs, size)
-            self._runs[size] = _probe.BareRun(session, to_native(specs, batch))
+            try:
+                self._runs[size] = _probe.BareRun(session, to_native(specs, batch))
+            except EngineError:
+                if size == 1:
+                    raise
+                break  # it takes no batch, though its free rows say so; the core finds that out too
 
     def choose(self, loads: Sequence[int], seconds: float) -> None:
         """Find the size of batch whose rows take least, for each number in flight."""

@@ -22,7 +22,7 @@ from pyruntime.bench.ledger import Comparison, Ledger, Skipped
 from pyruntime.bench.runtime_steps import AsyncInfer, Core, Infer
 from pyruntime.bench.steps import Callers, Step
 from pyruntime.config import ModelOptions
-from pyruntime.errors import InvalidInput
+from pyruntime.errors import EngineError, InvalidInput
 from pyruntime.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -132,10 +132,11 @@ class _Bench:
         # A model for each, so that its statistics are of that step alone.
         core = self._load(runtime)
         self._model = core
-        inputs, self.warnings = tensors.make_inputs(
+        inputs, guesses = tensors.make_inputs(
             core.inputs, rows=self._rows, is_batchable=core.is_batchable, dims=dims, seed=seed
         )
         self._inputs = inputs
+        self.warnings = list(guesses)
         load, cores = self._machine["load_1min"], len(self._machine["affinity"])
         if load > cores / 2:
             self.warnings.append(
@@ -143,7 +144,11 @@ class _Bench:
                 "times are longer for it, and the intervals wider"
             )
         most = self._loads[-1] if core.is_batchable else 1
-        self.bare = BareRuns(self._path, core.inputs, inputs, self._options, most=most)
+        try:
+            self.bare = BareRuns(self._path, core.inputs, inputs, self._options, most=most)
+        except EngineError as error:
+            # What was guessed is the likely cause.
+            raise EngineError("; ".join((str(error).strip(), *guesses))) from None
         self.bare.choose(self._loads, _CHOOSING * seconds)
         callers = Callers(self._loads[-1])
         self._stack.callback(callers.close)

@@ -61,7 +61,7 @@ def make_inputs(
     rng = np.random.default_rng(seed)
     arrays = {spec.name: _random(rng, spec.dtype, shapes[spec.name]) for spec in specs}
     warnings = [
-        f"dimension '{name}' is dynamic and was taken as 1; --dim {name}=N sets it"
+        f"dimension '{name}' is dynamic and was taken as 1; --dim {name}=SIZE sets it"
         for name in dict.fromkeys(guessed)
     ]
     return arrays, warnings

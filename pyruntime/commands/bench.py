@@ -42,7 +42,7 @@ def _add_overhead(benches: Commands) -> None:
         metavar="N,...",
         type=_numbers,
         default=(1, 8, 32),
-        help="requests at once. Default: 1,8,32",
+        help="requests at once, beside 1. Default: 1,8,32",
     )
     parser.add_argument(
         "--seconds",
@@ -53,7 +53,7 @@ def _add_overhead(benches: Commands) -> None:
     )
     parser.add_argument(
         "--dim",
-        metavar="NAME=N",
+        metavar="NAME=SIZE",
         type=_dim,
         action="append",
         default=[],
@@ -113,5 +113,5 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _dim(text: str) -> tuple[str, int]:
     name, _, size = text.rpartition("=")
     if not name or not size.isascii() or not size.isdigit():
-        raise argparse.ArgumentTypeError(f"expected NAME=N, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected NAME=SIZE, got {text!r}")
     return name, int(size)
