@@ -1,0 +1,13 @@
+// Of the engine, the names that a request's header mentions.
+#pragma once
+
+#include <cstdint>
+
+#include "memory/tensor.h"
+
+namespace pyruntime {
+
+using OutputMask = uint64_t;
+inline constexpr OutputMask kAllOutputs = ~OutputMask{0};
+
+}  // namespace pyruntime
