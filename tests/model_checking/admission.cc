@@ -1,8 +1,8 @@
 // The admission: nobody comes in after the closer has seen that all have left,
 // and the queue never holds more than its capacity.
-#include "checked_atomics.h"
-
 #include "schedule/admission.cc"
+
+#include "checked_atomics.h"
 
 namespace pyruntime::checking {
 

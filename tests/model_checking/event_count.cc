@@ -1,7 +1,7 @@
 // The eventcount: two producers, two waiters, and nobody sleeps for ever.
-#include "checked_atomics.h"
-
 #include "base/event_count.h"
+
+#include "checked_atomics.h"
 
 namespace pyruntime::checking {
 

@@ -51,18 +51,23 @@ bool stopping;
 bool announced[INSTANCES];
 bool notified[INSTANCES];
 
-inline notify(at) {
-  d_step { if :: announced[at] -> notified[at] = true :: else fi }
+inline notify(sleeper) {
+  d_step { if :: announced[sleeper] -> notified[sleeper] = true :: else fi }
 }
 
 inline try_own(at, got) {
 #ifdef SPLIT_OWN
   got = ownership[at] != kOwned;
-  if :: got -> ownership[at] = kOwned :: else fi;
 #else
-  d_step { got = ownership[at] != kOwned; ownership[at] = kOwned };
+  d_step {
+    got = ownership[at] != kOwned;
 #endif
-  d_step { if :: got -> owners[at]++; assert(owners[at] == 1) :: else fi }
+#ifdef SPLIT_OWN
+  d_step {
+#endif
+    ownership[at] = kOwned;
+    if :: got -> owners[at]++; assert(owners[at] == 1) :: else fi
+  }
 }
 
 inline disown(at) {
@@ -76,8 +81,7 @@ inline disown(at) {
   }
 }
 
-/* Moves the request out of kQueued and answers it; two steps, as another may see
- * it running. */
+/* Two steps, as others may see it running. */
 inline claim(request, got) {
   d_step {
     got = state[request] == kQueued;
@@ -86,7 +90,7 @@ inline claim(request, got) {
 }
 
 inline answer(request) {
-  d_step { assert(state[request] == kRunning); state[request] = kDone; answered++ }
+  assert(state[request] == kRunning); state[request] = kDone; answered++
 }
 
 /* Scheduler::form(): up to two members; one taken out that does not fit is
@@ -96,22 +100,22 @@ inline form(at) {
   do
   :: formed -> break
   :: else ->
-     first = NONE; second = NONE;
-     if
-     :: carry[at] != NONE -> d_step { first = carry[at]; carry[at] = NONE }
-     :: else -> if :: queue ? first :: IS_EMPTY fi
-     fi;
+     /* The carry is the owner's own, so that taking it is no step of others' concern. */
+     d_step {
+       if
+       :: carry[at] != NONE -> first = carry[at]; carry[at] = NONE
+       :: carry[at] == NONE && !IS_EMPTY -> queue ? first
+       :: else
+       fi
+     };
      if
      :: first == NONE -> break
      :: else
      fi;
      if
      :: skip                             /* full */
-     :: queue ? second ->
-        if
-        :: skip                          /* it fits */
-        :: d_step { carry[at] = second; second = NONE }
-        fi
+     :: queue ? second                   /* it fits */
+     :: atomic { queue ? second -> carry[at] = second; second = NONE }
      fi;
      claim(first, got);
      d_step { if :: !got -> first = NONE :: else fi };
@@ -138,9 +142,11 @@ inline pass_on(mine) {
 
 inline run_batch(at) {
   pass_on(at);
-  if :: first != NONE -> answer(first) :: else fi;
-  if :: second != NONE -> answer(second) :: else fi;
-  d_step { first = NONE; second = NONE }
+  d_step {
+    if :: first != NONE -> answer(first) :: else fi;
+    if :: second != NONE -> answer(second) :: else fi;
+    first = NONE; second = NONE
+  }
 }
 
 inline give_up(at) {
@@ -178,6 +184,7 @@ inline run_inline(at, mine) {
      :: else
      fi
   od;
+  skip;
   d_step { batches = 0; formed = false; got = false };
   give_up(at)
 }
@@ -245,9 +252,11 @@ proctype Blocking(byte mine; bool has_deadline) {
   fi;
   if
   :: state[mine] == kDone
+#ifndef PATIENT
   :: has_deadline ->
      claim(mine, got);
-     if :: got -> answer(mine) :: else fi
+     if :: got -> d_step { answer(mine) } :: else fi
+#endif
   fi;
   state[mine] == kDone;
 answered_:
@@ -262,11 +271,15 @@ proctype Submitting(byte mine) {
 #ifndef NO_NOTIFY
   notify_residents();
 #endif
+#ifdef PATIENT
+  got = false
+#else
   if
   :: skip
   :: claim(mine, got);                   /* cancel() */
-     if :: got -> answer(mine) :: else fi
+     if :: got -> d_step { answer(mine) } :: else fi
   fi
+#endif
 }
 
 proctype Resident(byte mine) {
@@ -283,6 +296,7 @@ proctype Resident(byte mine) {
         do
         :: form(mine); if :: formed -> run_batch(mine); served = true :: else -> break fi
         od;
+        skip;
         disown(mine);
         d_step { got = false; formed = false };
         /* It looks for more for a while, or does not. */
@@ -330,7 +344,7 @@ init {
   atomic {
     do
     :: i == REQUESTS -> break
-    :: i < BLOCKING -> run Blocking(i, i == 1); i++
+    :: i < BLOCKING -> run Blocking(i, i == BLOCKING - 1); i++
     :: i >= BLOCKING && i < REQUESTS -> run Submitting(i); i++
     od;
     i = 0;

@@ -1,9 +1,9 @@
 // The request: of a batch, a caller who cancels and a caller whose deadline
 // passes, one answers it, once; who waits wakes up and sees the answer; and it
 // goes back to its pool when the last of them has let go.
-#include "checked_atomics.h"
-
 #include "schedule/request.cc"
+
+#include "checked_atomics.h"
 #include "schedule/admission.cc"
 
 namespace pyruntime {
@@ -19,9 +19,7 @@ struct RequestTestPeer {
   static bool claim(Request& request) { return request.claim(); }
   static void answer(Request& request) { request.answer(2); }
   static void drop_entry(Request& request) { request.drop(1); }
-  static bool expire(Request& request) {
-    return request.abandon(ErrorCode::kDeadlineExceeded, "");
-  }
+  static bool expire(Request& request) { return request.abandon(ErrorCode::kDeadlineExceeded, ""); }
 };
 
 namespace checking {
