@@ -57,3 +57,9 @@ foreach(floor IN LISTS floors)
       LABELS ${floor} TIMEOUT ${timeout} ENVIRONMENT "${environment}")
   endforeach()
 endforeach()
+
+# Ten minutes of the scheduler's stress test, for a nightly run: 6 cases of 100 s.
+add_custom_target(stress_nightly
+  COMMAND ${CMAKE_COMMAND} -E env ${environment} PYRUNTIME_STRESS_SECONDS=100
+    ${launcher} $<TARGET_FILE:schedule_test_stress>
+  USES_TERMINAL VERBATIM)
