@@ -7,6 +7,7 @@
 // PYRUNTIME_STRESS_SECONDS: of each case, 1 if not set. PYRUNTIME_STRESS_SEED: of
 // the first model; it is printed.
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -53,6 +54,9 @@ struct Round {
   std::atomic<uint64_t> accepted{0};
   std::atomic<uint64_t> answered{0};
   std::atomic<uint64_t> wrong{0};
+  // All meet here now and then: a request that was forgotten is found only if
+  // no later one comes to its rescue.
+  std::barrier<> quiet{kThreads};
 };
 
 // Ends the process with what is known when no request moves for ten seconds.
@@ -171,10 +175,14 @@ bool submit_some(Round& round, Random& random, test::RandomYield& maybe_yield) {
 void call(Round& round, unsigned seed) {
   Random random(seed + 1);
   test::RandomYield maybe_yield(seed);
-  for (;;) {
+  for (int step = 1;; ++step) {
     const bool is_refused =
         random() % 2 == 0 ? block(round, random) : submit_some(round, random, maybe_yield);
-    if (is_refused) return;
+    if (is_refused) {
+      round.quiet.arrive_and_drop();
+      return;
+    }
+    if (step % 3 == 0) round.quiet.arrive_and_wait();
     maybe_yield();
   }
 }
