@@ -1,8 +1,9 @@
 // The admission: nobody comes in after the closer has seen that all have left,
 // and the queue never holds more than its capacity.
-#include "schedule/admission.cc"
-
+// clang-format off: the atomics come first
 #include "checked_atomics.h"
+#include "schedule/admission.cc"
+// clang-format on
 
 namespace pyruntime::checking {
 

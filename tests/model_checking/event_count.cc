@@ -1,7 +1,8 @@
 // The eventcount: two producers, two waiters, and nobody sleeps for ever.
-#include "base/event_count.h"
-
+// clang-format off: the atomics come first
 #include "checked_atomics.h"
+#include "base/event_count.h"
+// clang-format on
 
 namespace pyruntime::checking {
 

@@ -24,7 +24,9 @@
 #include <utility>
 #include <vector>
 
+// clang-format off: last, since its macros change what follows
 #include <relacy/relacy.hpp>
+// clang-format on
 
 // They would replace these words everywhere below.
 #undef new

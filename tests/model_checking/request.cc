@@ -1,10 +1,11 @@
 // The request: of a batch, a caller who cancels and a caller whose deadline
 // passes, one answers it, once; who waits wakes up and sees the answer; and it
 // goes back to its pool when the last of them has let go.
-#include "schedule/request.cc"
-
+// clang-format off: the atomics come first
 #include "checked_atomics.h"
+#include "schedule/request.cc"
 #include "schedule/admission.cc"
+// clang-format on
 
 namespace pyruntime {
 
