@@ -18,7 +18,7 @@ class Closing : public rl::test_suite<Closing, kCallers + 1> {
     }
     // One that was refused for want of room asks once more.
     for (int i = 0; i < 2; ++i) {
-      const Status status = admission_.enter();
+      const Status status = admission_.enter(kRows, 0);
       if (status.ok()) {
         use(index);
         return;
@@ -32,7 +32,7 @@ class Closing : public rl::test_suite<Closing, kCallers + 1> {
     RL_ASSERT(waiting_.fetch_add(1, std::memory_order_relaxed) < kCapacity);
     RL_ASSERT(scheduler_[index].get() == 0);  // still there; a race if the closer may be on it
     waiting_.fetch_sub(1, std::memory_order_relaxed);
-    admission_.leave_queue(1);
+    admission_.leave_queue(1, kRows, 0);
     admission_.leave(1);
   }
 
@@ -43,11 +43,12 @@ class Closing : public rl::test_suite<Closing, kCallers + 1> {
   }
 
   static constexpr int kCapacity = 2;
-  Admission admission_{kCapacity};
+  static constexpr int64_t kRows = 3;
+  Admission admission_{BatchingOptions{.queue_capacity = kCapacity, .queue_rows = 100 * kRows}};
   std::atomic<int> waiting_;
   Checked<int> scheduler_[kCallers];
 };
 
 }  // namespace pyruntime::checking
 
-int main() { return pyruntime::checking::explore<pyruntime::checking::Closing>(300'000); }
+int main() { return pyruntime::checking::explore<pyruntime::checking::Closing>(200'000); }

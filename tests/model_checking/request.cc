@@ -30,7 +30,7 @@ using Peer = RequestTestPeer;
 class Answering : public rl::test_suite<Answering, 4> {
  public:
   void before() {
-    RL_ASSERT(admission_.enter().ok());
+    RL_ASSERT(admission_.enter(1, 0).ok());
     RequestRef request = pool_.take();
     request->on_complete = [](void* context, Request&) noexcept {
       static_cast<Answering*>(context)->count_answer();
@@ -90,7 +90,7 @@ class Answering : public rl::test_suite<Answering, 4> {
 
   ManualClock clock_;
   SchedulerStats stats_{clock_};
-  Admission admission_{1};
+  Admission admission_{BatchingOptions{.queue_capacity = 1}};
   RequestPool pool_{1, 1};
   Request* request_ = nullptr;
   RequestRef held_[3];
