@@ -79,6 +79,7 @@ inline constexpr std::string_view kMinimumVersion = "1.24.0";
   X(39, CreateRunOptions, OrtStatus*, (OrtRunOptions**))                                           \
   X(41, RunOptionsSetRunLogSeverityLevel, OrtStatus*, (OrtRunOptions*, int severity))              \
   X(46, RunOptionsSetTerminate, OrtStatus*, (OrtRunOptions*))                                      \
+  X(47, RunOptionsUnsetTerminate, OrtStatus*, (OrtRunOptions*))                                    \
   X(48, CreateTensorAsOrtValue, OrtStatus*,                                                        \
     (OrtAllocator*, const int64_t* dims, size_t rank, int type, OrtValue**))                       \
   X(49, CreateTensorWithDataAsOrtValue, OrtStatus*,                                                \

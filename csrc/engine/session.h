@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/run_control.h"
 #include "memory/device.h"
 #include "memory/stream.h"
 #include "memory/tensor.h"
@@ -62,12 +63,12 @@ inline bool wants(OutputMask mask, std::size_t output) {
 class BoundRun {
  public:
   virtual ~BoundRun() = default;
-  virtual Status run(Stream& stream) = 0;
+  virtual Status run(Stream& stream, RunControl* control = nullptr) = 0;
 };
 
 // A loaded model on one device.
 //
-// Threads: run() and bind() from any, at once.
+// Threads: run(), bind() and create_control() from any, at once.
 class Session {
  public:
   virtual ~Session() = default;
@@ -81,18 +82,20 @@ class Session {
   // written there and its shape must be the one given; where it is null and
   // the output is wanted, the session sets data, shape and buffer.
   // Both, and what they point to, stay valid until the stream has done the run.
+  // control: of create_control(), or null: the run cannot be ended early. Valid
+  // as long as the tensors; one that is terminated may end the run Cancelled.
   // Returns at once what is known to be wrong; what fails later is carried by
   // the stream's next event.
   virtual Status run(Stream& stream, std::span<const Tensor> inputs, std::span<Tensor> outputs,
-                     OutputMask wanted) = 0;
+                     OutputMask wanted, RunControl* control = nullptr) = 0;
 
   // A run bound to this memory (all of `data` set), or nullptr where run() is
   // as good. The session must outlive it.
   virtual std::unique_ptr<BoundRun> bind(std::span<const Tensor> inputs,
                                          std::span<const Tensor> outputs) = 0;
 
-  // Asks the runs under way to end early; they fail as cancelled. Best effort.
-  virtual void terminate_runs() {}
+  // For the runs of one user of this session; it may outlive the session.
+  virtual std::unique_ptr<RunControl> create_control() = 0;
 };
 
 // An execution provider and its own options, in the engine's words.

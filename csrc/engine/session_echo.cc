@@ -3,7 +3,7 @@
 //
 // SessionOptions::config makes it slow or faulty, for tests of what is above:
 //   echo.delay_us    every run takes this long: work on the stream, without
-//                    keeping a processor busy
+//                    keeping a processor busy; ended early by a RunControl
 //   echo.fail_value  a run fails with EngineError when an element of its first
 //                    input equals this (bool, integers, float32, float64 and
 //                    string). On a device that the host cannot read, such a
@@ -111,6 +111,19 @@ Signature make_signature(const std::vector<TensorSpec>& inputs) {
   return signature;
 }
 
+// Where a run finds out on the stream's thread how long to take.
+class EchoRunControl final : public RunControl {
+ public:
+  explicit EchoRunControl(std::chrono::microseconds delay) : delay_(delay) {}
+  static void sleep_on_stream(void* control) {
+    auto* const own = static_cast<EchoRunControl*>(control);
+    own->sleep(own->delay_);
+  }
+
+ private:
+  const std::chrono::microseconds delay_;
+};
+
 class EchoSession final : public Session {
  public:
   explicit EchoSession(const SessionOptions& options)
@@ -135,7 +148,7 @@ class EchoSession final : public Session {
   Device device() const override { return backend_.device(); }
 
   Status run(Stream& stream, std::span<const Tensor> inputs, std::span<Tensor> outputs,
-             OutputMask wanted) override {
+             OutputMask wanted, RunControl* control) override {
     if (inputs.size() != signature_.inputs.size() || outputs.size() != signature_.outputs.size()) {
       return {ErrorCode::kInvalidInput,
               "engine 'echo': expected " + std::to_string(signature_.inputs.size()) +
@@ -145,7 +158,15 @@ class EchoSession final : public Session {
     if (fail_value_) {
       if (Status status = look_for_fail_value(stream, inputs[0]); !status.ok()) return status;
     }
-    if (delay_.count() > 0) stream.call(sleep, &delay_);
+    if (delay_.count() > 0 && control != nullptr) {
+      stream.call(EchoRunControl::sleep_on_stream, control);
+      // On a device the run has only been given to the stream: nothing is known yet.
+      if (backend_.is_host_accessible() && control->is_terminated()) {
+        return {ErrorCode::kCancelled, "engine 'echo': the run was ended early"};
+      }
+    } else if (delay_.count() > 0) {
+      stream.call(sleep, &delay_);
+    }
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (!wants(wanted, i)) continue;
       if (Status status = copy(stream, i, inputs[i], outputs[i]); !status.ok()) return status;
@@ -155,6 +176,9 @@ class EchoSession final : public Session {
 
   std::unique_ptr<BoundRun> bind(std::span<const Tensor> inputs,
                                  std::span<const Tensor> outputs) override;
+  std::unique_ptr<RunControl> create_control() override {
+    return std::make_unique<EchoRunControl>(delay_);
+  }
 
  private:
   static void sleep(void* delay) {
@@ -230,8 +254,8 @@ class EchoBoundRun final : public BoundRun {
         inputs_(inputs.begin(), inputs.end()),
         outputs_(outputs.begin(), outputs.end()) {}
 
-  Status run(Stream& stream) override {
-    return session_.run(stream, inputs_, outputs_, kAllOutputs);
+  Status run(Stream& stream, RunControl* control) override {
+    return session_.run(stream, inputs_, outputs_, kAllOutputs, control);
   }
 
  private:

@@ -1,7 +1,5 @@
 // The ONNX Runtime engine, on the CPU: a run is done when run() returns.
 #include <algorithm>
-#include <atomic>
-#include <mutex>
 #include <optional>
 
 #include "engine/onnx_api.h"
@@ -37,39 +35,27 @@ ort::Session create_session(const ModelSource& source, const SessionOptions& opt
   return ort::Session(session);
 }
 
-// The options that all runs share, until they are asked to end early: then
-// later runs get new ones, and the old ones stay for the runs under way.
-//
-// Threads: all calls from any.
-class SharedRunOptions {
+ort::RunOptions make_run_options() {
+  auto options = ort::make<ort::RunOptions>(&ort::Api::CreateRunOptions, "CreateRunOptions");
+  // What fails is returned, so the log would only repeat it.
+  ort::check(ort::api().RunOptionsSetRunLogSeverityLevel(options.get(), ort::kFatal),
+             "RunOptionsSetRunLogSeverityLevel");
+  return options;
+}
+
+class OnnxRunControl final : public RunControl {
  public:
-  SharedRunOptions() { renew(); }
-
-  const ort::OrtRunOptions* get() const {
-    return current_.load(std::memory_order_acquire);  // pairs with renew()
-  }
-
-  void terminate_runs() {
-    const std::lock_guard lock(mutex_);
-    ort::OrtRunOptions* const old = current_.load(std::memory_order_relaxed);
-    renew();
-    ort::check(ort::api().RunOptionsSetTerminate(old), "RunOptionsSetTerminate");
-  }
+  const ort::OrtRunOptions* options() const { return options_.get(); }
 
  private:
-  void renew() {
-    auto options = ort::make<ort::RunOptions>(&ort::Api::CreateRunOptions, "CreateRunOptions");
-    // What fails is returned, so the log would only repeat it.
-    ort::check(ort::api().RunOptionsSetRunLogSeverityLevel(options.get(), ort::kFatal),
-               "RunOptionsSetRunLogSeverityLevel");
-    ort::OrtRunOptions* const address = options.get();
-    all_.push_back(std::move(options));
-    current_.store(address, std::memory_order_release);
+  void tell_engine(bool terminates) override {
+    // Both only store a flag; should that fail, the run goes on to its end.
+    ort::OrtStatus* const status = terminates ? ort::api().RunOptionsSetTerminate(options_.get())
+                                              : ort::api().RunOptionsUnsetTerminate(options_.get());
+    if (status != nullptr) ort::api().ReleaseStatus(status);
   }
 
-  std::mutex mutex_;
-  std::vector<ort::RunOptions> all_;  // guarded by mutex_
-  std::atomic<ort::OrtRunOptions*> current_{nullptr};
+  const ort::RunOptions options_ = make_run_options();
 };
 
 class OnnxSession final : public Session {
@@ -91,10 +77,12 @@ class OnnxSession final : public Session {
   Device device() const override { return {}; }
 
   Status run(Stream& stream, std::span<const Tensor> inputs, std::span<Tensor> outputs,
-             OutputMask wanted) override;
+             OutputMask wanted, RunControl* control) override;
   std::unique_ptr<BoundRun> bind(std::span<const Tensor> inputs,
                                  std::span<const Tensor> outputs) override;
-  void terminate_runs() override { run_options_.terminate_runs(); }
+  std::unique_ptr<RunControl> create_control() override {
+    return std::make_unique<OnnxRunControl>();
+  }
 
  private:
   friend class OnnxBoundRun;
@@ -103,8 +91,12 @@ class OnnxSession final : public Session {
   Status wrap_inputs(std::span<const Tensor> inputs, ort::Values* values) const;
   Status wrap_output(std::size_t i, const Tensor& output, ort::OrtValue** value) const;
   Status take_output(std::size_t i, ort::OrtValue* value, Tensor* output);
+  const ort::OrtRunOptions* options_of(const RunControl* control) const {
+    if (control == nullptr) return run_options_.get();
+    return static_cast<const OnnxRunControl*>(control)->options();
+  }
   Status run_failure(ort::OrtStatus* status, std::string_view call,
-                     const ort::OrtRunOptions* options) const;
+                     const RunControl* control) const;
 
   // Constant after construction.
   const std::string model_;  // as errors name it
@@ -112,8 +104,8 @@ class OnnxSession final : public Session {
   const Signature signature_;
   std::vector<const char*> input_names_;
   std::vector<const char*> output_names_;
+  const ort::RunOptions run_options_ = make_run_options();  // of runs without a control
 
-  SharedRunOptions run_options_;           // synchronises itself
   std::optional<BufferPool> string_pool_;  // synchronises itself; where an output is of strings
 };
 
@@ -123,12 +115,11 @@ class OnnxBoundRun final : public BoundRun {
   OnnxBoundRun(const OnnxSession& session, ort::IoBinding binding)
       : session_(session), binding_(std::move(binding)) {}
 
-  Status run(Stream&) override {
-    const ort::OrtRunOptions* const options = session_.run_options_.get();
-    ort::OrtStatus* const status =
-        ort::api().RunWithBinding(session_.session_.get(), options, binding_.get());
+  Status run(Stream&, RunControl* control) override {
+    ort::OrtStatus* const status = ort::api().RunWithBinding(
+        session_.session_.get(), session_.options_of(control), binding_.get());
     if (status == nullptr) return {};
-    return session_.run_failure(status, "RunWithBinding", options);
+    return session_.run_failure(status, "RunWithBinding", control);
   }
 
  private:
@@ -190,12 +181,12 @@ bool is_about_given_output(std::string_view text) {
 // "Invalid argument" is said of an input that the model refuses, which is the
 // caller's mistake, but also of memory given for an output, which is not.
 Status OnnxSession::run_failure(ort::OrtStatus* status, std::string_view call,
-                                const ort::OrtRunOptions* options) const {
+                                const RunControl* control) const {
   const int number = ort::api().GetErrorCode(status);
   std::string text = model_ + ": " + std::string(call) + ": " + ort::take_message(status);
   ErrorCode code = ErrorCode::kEngineError;
-  if (options != run_options_.get()) {
-    code = ErrorCode::kCancelled;
+  if (control != nullptr && control->is_terminated()) {
+    code = ErrorCode::kCancelled;  // the library has no number for that
   } else if (number == ort::kInvalidArgument && !is_about_given_output(text)) {
     code = ErrorCode::kInvalidInput;
   }
@@ -203,7 +194,7 @@ Status OnnxSession::run_failure(ort::OrtStatus* status, std::string_view call,
 }
 
 Status OnnxSession::run(Stream&, std::span<const Tensor> inputs, std::span<Tensor> outputs,
-                        OutputMask wanted) {
+                        OutputMask wanted, RunControl* control) {
   if (Status status = check_tensors(inputs, outputs); !status.ok()) return status;
   ort::Values input_values(inputs.size());
   if (Status status = wrap_inputs(inputs, &input_values); !status.ok()) return status;
@@ -222,11 +213,10 @@ Status OnnxSession::run(Stream&, std::span<const Tensor> inputs, std::span<Tenso
   }
   if (count == 0) return {ErrorCode::kInvalidInput, model_ + ": no output is wanted"};
 
-  const ort::OrtRunOptions* const options = run_options_.get();
-  if (ort::OrtStatus* status =
-          ort::api().Run(session_.get(), options, input_names_.data(), input_values.data(),
-                         inputs.size(), names.data(), count, output_values.data())) {
-    return run_failure(status, "Run", options);
+  if (ort::OrtStatus* status = ort::api().Run(
+          session_.get(), options_of(control), input_names_.data(), input_values.data(),
+          inputs.size(), names.data(), count, output_values.data())) {
+    return run_failure(status, "Run", control);
   }
 
   for (std::size_t i = 0, at = 0; i < outputs.size(); ++i) {

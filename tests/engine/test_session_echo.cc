@@ -1,5 +1,6 @@
 #include <chrono>
 #include <cstring>
+#include <thread>
 
 #include <doctest/doctest.h>
 
@@ -174,6 +175,35 @@ TEST_CASE("echo: a run takes as long as it is told to") {
   const auto begin = std::chrono::steady_clock::now();
   CHECK(session->run(*stream, inputs, outputs, kAllOutputs).ok());
   CHECK(std::chrono::steady_clock::now() - begin >= 2ms);
+}
+
+TEST_CASE("echo: a run that is terminated ends early as cancelled") {
+  for (const Device device : {Device{}, Device{DeviceKind::kSimulated, 0}}) {
+    SessionOptions options = echo_options({spec("x", DataType::kInt64, {-1})}, device);
+    options.config = {{"echo.delay_us", "60000000"}};
+    const auto session = load_session({}, options);
+    DeviceBackend& backend = open_device(device);
+    const auto stream = backend.create_stream();
+    const auto event = backend.create_event();
+    const auto control = session->create_control();
+    BufferPool pool(backend, {.placement = BufferPool::Placement::kDevice});
+    const Buffer memory = pool.allocate(8, nullptr);
+    Tensor input;
+    input.type = DataType::kInt64;
+    input.device = device;
+    input.shape = Shape{1};
+    input.data = memory.data();
+    std::vector<Tensor> outputs(1);
+    std::thread other([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      control->terminate();
+    });
+    const Status status = session->run(*stream, {&input, 1}, outputs, kAllOutputs, control.get());
+    stream->record(*event);
+    CHECK(event->wait().ok());  // well within the minute
+    CHECK(status.code() == (backend.is_host_accessible() ? ErrorCode::kCancelled : ErrorCode::kOk));
+    other.join();
+  }
 }
 
 TEST_CASE("echo: options that mean nothing are refused") {
