@@ -23,7 +23,10 @@ struct SimulatedFaults {
   std::chrono::microseconds delay{0};         // of every copy and call
   std::chrono::microseconds delay_jitter{0};  // uniformly random on top
   int64_t fail_after = -1;                    // this many copies succeed, then one fails; -1: none
-  int64_t memory_bytes = -1;                  // device memory there is; -1: 1 GiB
+  // This many copies go on, then one does not end, nor what is behind it in its
+  // stream, before faults are set with -1 here. -1: none.
+  int64_t stall_after = -1;
+  int64_t memory_bytes = -1;  // device memory there is; -1: 1 GiB
 };
 
 inline constexpr int16_t kSimulatedDevices = 2;

@@ -53,6 +53,9 @@ SimulatedMemory::SimulatedMemory(int16_t index)
 void SimulatedMemory::set_faults(const SimulatedFaults& faults) {
   const std::lock_guard lock(mutex_);
   faults_ = faults;
+  if (faults.stall_after >= 0) return;
+  ++stall_releases_;
+  stalls_released_.notify_all();
 }
 
 uintptr_t SimulatedMemory::find_room(std::size_t room_bytes) {
@@ -147,6 +150,9 @@ SimulatedCopy SimulatedMemory::begin(void* destination, const void* source, std:
     copy.failure = Status(ErrorCode::kEngineError, name_ + ": " + what + ": injected failure");
   }
   if (faults_.fail_after >= 0) --faults_.fail_after;
+  copy.is_stalled = faults_.stall_after == 0;
+  copy.stall_releases = stall_releases_;
+  if (faults_.stall_after >= 0) --faults_.stall_after;
   if (size_bytes == 0) return copy;
 
   // Work given before may still have to read what is there now.
@@ -176,6 +182,7 @@ Status SimulatedMemory::run(SimulatedCopy& copy) {
         [&](void* destination, const void*) { std::memset(destination, kPoison, size_bytes); });
   }
   if (copy.delay.count() > 0) std::this_thread::sleep_for(copy.delay);
+  if (copy.is_stalled) wait_out_stall(copy);
   if (!copy.failure.ok()) return copy.failure;
   const bool is_done = with_bytes([&](void* destination, const void* source) {
     if (copy.is_to_host()) {
@@ -187,6 +194,11 @@ Status SimulatedMemory::run(SimulatedCopy& copy) {
   if (is_done) return {};
   return {ErrorCode::kEngineError, name_ + ": copy of " + std::to_string(size_bytes) +
                                        " bytes: memory freed before the copy was done"};
+}
+
+void SimulatedMemory::wait_out_stall(const SimulatedCopy& copy) {
+  std::unique_lock lock(mutex_);
+  stalls_released_.wait(lock, [&] { return stall_releases_ != copy.stall_releases; });
 }
 
 void SimulatedMemory::deliver(const SimulatedCopy& copy) {

@@ -29,6 +29,8 @@ struct SimulatedCopy {
   CopyKind kind = CopyKind::kHostToHost;
   std::chrono::microseconds delay{0};
   bool is_sound = false;           // the addresses are what `kind` says
+  bool is_stalled = false;         // does not end before stalls are released
+  uint64_t stall_releases = 0;     // so far, when it was given
   Status failure;                  // what it is to fail with
   std::vector<std::byte> arrived;  // bytes for a host destination, before they are delivered
 
@@ -80,6 +82,8 @@ class SimulatedMemory {
     uintptr_t end;
   };
 
+  void wait_out_stall(const SimulatedCopy& copy);
+
   // All with `mutex_` held.
   uintptr_t find_room(std::size_t room_bytes);
   std::byte* bytes_at(const void* address, std::size_t size_bytes) const;
@@ -94,6 +98,8 @@ class SimulatedMemory {
 
   mutable std::mutex mutex_;  // guards what is below, and all device bytes
   std::condition_variable in_use_changed_;
+  std::condition_variable stalls_released_;
+  uint64_t stall_releases_ = 0;
   SimulatedFaults faults_;
   std::minstd_rand random_;
   std::map<uintptr_t, Allocation> allocations_;

@@ -208,6 +208,29 @@ TEST_CASE("a failure is carried by the next event; then the stream works again")
   CHECK(failed->status().code() == ErrorCode::kEngineError);
 }
 
+TEST_CASE("a stream that stalls holds up what is behind it until it is released, no other") {
+  const TestMemory host(simulated(), Side::kHost, 8);
+  const TestMemory result(simulated(), Side::kHost, 8);
+  const TestMemory device(simulated(), Side::kDevice, 8);
+  const auto stalled = simulated().create_stream();
+  const auto other = simulated().create_stream();
+  const auto event = simulated().create_event();
+  set_all(host, 1);
+  {
+    const Faults faults({.stall_after = 1});
+    stalled->copy(device.address(), host.address(), 8, CopyKind::kHostToDevice);
+    stalled->copy(result.address(), device.address(), 8, CopyKind::kDeviceToHost);
+    stalled->record(*event);
+    other->copy(device.address(), host.address(), 8, CopyKind::kHostToDevice);
+    CHECK(other->synchronize().ok());
+    std::this_thread::sleep_for(5ms);
+    CHECK_FALSE(event->is_ready());
+    CHECK(is_all(result, kPoison));
+  }
+  CHECK(event->wait().ok());
+  CHECK(is_all(result, 1));
+}
+
 TEST_CASE("synchronize reports a failure and clears it") {
   const TestMemory host(simulated(), Side::kHost, 8);
   const TestMemory device(simulated(), Side::kDevice, 8);
