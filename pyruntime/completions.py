@@ -17,7 +17,7 @@ __all__ = ["InferFuture", "adopt_queue", "stop", "thread_queue"]
 
 
 class InferFuture(Future[Any]):
-    """The future of a request. cancel() succeeds while the request has not begun to run."""
+    """The future of a request; see cancel()."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,10 @@ class InferFuture(Future[Any]):
             self._cancel_request = None
 
     def cancel(self) -> bool:
-        """Give the request up, unless it runs or is done; whether it was."""
+        """Give the request up; whether that has happened already.
+
+        One that runs is only asked to end: it is cancelled soon, or else its result arrives.
+        """
         cancel_request = self._cancel_request
         self._wants_cancel = True
         if cancel_request is not None and cancel_request():

@@ -35,6 +35,13 @@ def _check_integer(owner: object, name: str, *, least: int, most: int = 2**53) -
         raise _mismatch(owner, name, f"an int of at least {least}")
 
 
+def _check_seconds(owner: object, name: str) -> None:
+    value = getattr(owner, name)
+    # Up to a century, which 64 bits of nanoseconds hold.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 3.2e9:
+        raise _mismatch(owner, name, "seconds of at least 0")
+
+
 def _check_text(owner: object, name: str) -> None:
     value = getattr(owner, name)
     if not isinstance(value, str) or not value:
@@ -150,6 +157,8 @@ class ModelOptions:
     config: further keys of the engine, verbatim.
     pool_capacity_bytes: of staging buffers and results, per device.
     lock_pages: keep them in physical memory.
+    stuck_after_s: a run that takes longer is reported; on a device beside the host its requests
+        fail and the instance is replaced. Seconds, 0: never.
     echo_inputs: what the echo engine takes and returns.
     """
 
@@ -166,6 +175,7 @@ class ModelOptions:
     config: Mapping[str, str] = field(default_factory=dict)
     pool_capacity_bytes: int = 1 << 30
     lock_pages: bool = False
+    stuck_after_s: float = 30.0
     echo_inputs: tuple[TensorSpec, ...] = ()
 
     def __post_init__(self) -> None:
@@ -184,6 +194,7 @@ class ModelOptions:
             _check_type(self, name, bool)
         _check_texts_by_name(self, "config")
         _check_integer(self, "pool_capacity_bytes", least=1, most=2**63 - 1)
+        _check_seconds(self, "stuck_after_s")
         _check_items(self, "echo_inputs", TensorSpec)
 
     @classmethod

@@ -94,7 +94,8 @@ class Model(Handle):
 
         The memory of `inputs` is kept, and must not be changed, until the future is done. What
         `infer` returns or raises, the future does; but bad inputs, Overloaded and Unavailable
-        are raised here. The future's cancel() succeeds while the request has not begun to run.
+        are raised here. The future's cancel() returns True while the request has not begun to
+        run; one that runs may still end as cancelled.
         """
         completions = _completions()
         future: InferFuture = completions.InferFuture()

@@ -83,12 +83,15 @@ class ModelStats:
 
     accepted = completed + failed + cancelled + what is in flight; counted are requests.
 
-    completed: with a result. failed: with an error. cancelled: given up before they ran.
+    completed: with a result. failed: with an error. cancelled: given up before or while they ran.
     expired: of the failed, those dropped in the queue because of their deadline.
     rejected: never accepted, because the queue was full or the deadline out of reach.
     rows: of completed requests. batches: runs of the engine.
     retried: run again alone after their batch failed.
     inputs_copied: inputs that were not contiguous, aligned and of native byte order.
+    replaced: instances whose device did not complete a run within `stuck_after_s`.
+    stuck: instances whose run takes longer than that now. stuck_since_unix_ms: when the oldest of
+    these runs began, milliseconds since 1970; 0: none.
     last_completed_unix_ms: milliseconds since 1970; 0: none yet.
     queue, gather, run, scatter: a completed request's time in each step.
     total: from submission to completion, of completed requests; failed_total: of failed ones.
@@ -107,6 +110,9 @@ class ModelStats:
     batches: int
     retried: int
     inputs_copied: int
+    replaced: int
+    stuck: int
+    stuck_since_unix_ms: int
     last_completed_unix_ms: int
     queue: LatencyStats
     gather: LatencyStats

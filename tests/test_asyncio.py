@@ -100,11 +100,15 @@ async def test_inputs_live_until_a_cancelled_request_has_run(runtime) -> None:
     class Array(np.ndarray):
         pass
 
-    model = runtime.load("m", options=echo(delay_us=60_000, max_rows=1))
+    model = runtime.load("m", options=echo(delay_us=60_000, max_rows=2000))
     value = np.ones((1000, 4), "f4").view(Array)
     seen = weakref.ref(value)
+    first = asyncio.create_task(model.infer_async(rows(1)))
+    await asyncio.sleep(0.02)
     task = asyncio.create_task(model.infer_async({"x": value}))
+    company = asyncio.create_task(model.infer_async(rows(2)))  # keeps their run going
     del value
+    await first
     await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -112,6 +116,7 @@ async def test_inputs_live_until_a_cancelled_request_has_run(runtime) -> None:
     del task
     gc.collect()
     assert seen() is not None
+    await company
     await asyncio.to_thread(runtime.drain, 10)
     await asyncio.sleep(0.01)
     gc.collect()

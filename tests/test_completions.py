@@ -66,13 +66,26 @@ def test_a_waiting_request_can_be_cancelled(slow) -> None:
     assert done == {third}
 
 
-def test_a_running_request_cannot_be_cancelled(slow) -> None:
-    future = slow.submit(rows(7))
-    while slow.stats().queue.count == 0 and not future.done() and slow.stats().batches == 0:
-        time.sleep(0.02)
-        break
-    assert not future.cancel()
-    assert future.result(5)["output_0"][0, 0] == 7
+def test_a_run_ends_when_its_only_request_is_cancelled(runtime) -> None:
+    model = runtime.load("endless", options=echo(delay_us=60_000_000))
+    future = model.submit(rows(7))
+    time.sleep(0.02)
+    assert not future.cancel()  # it runs: it is only asked
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(5)
+    assert future.cancelled()
+    assert model.stats().cancelled == 1
+
+
+def test_a_run_goes_on_for_those_who_want_its_results(runtime) -> None:
+    model = runtime.load("m", options=echo(delay_us=50_000))
+    first, second, third = (model.submit(rows(i)) for i in range(3))
+    first.result(5)  # the others run together now
+    time.sleep(0.01)
+    second.cancel()
+    assert third.result(5)["output_0"][0, 0] == 2
+    with pytest.raises(concurrent.futures.CancelledError):
+        second.result(5)
 
 
 def test_cancelling_from_many_threads_loses_nothing(runtime) -> None:

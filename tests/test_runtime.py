@@ -1,5 +1,6 @@
 """Runtime and Model: load, infer, versions, unload, statistics, threads, fork."""
 
+import dataclasses
 import gc
 import os
 import threading
@@ -303,6 +304,7 @@ def test_statistics_count_what_happened(runtime) -> None:
     assert stats.cancelled == stats.expired == stats.rejected == 0
     assert stats.rows == 16
     assert stats.inputs_copied == 0
+    assert stats.replaced == stats.stuck == stats.stuck_since_unix_ms == 0
     assert stats.total.count == 6
     assert 0 < stats.total.p50_us <= stats.total.p99_us <= stats.total.max_us
     assert stats.total.sum_ns == pytest.approx(stats.total.mean_us * 6e3)
@@ -310,6 +312,22 @@ def test_statistics_count_what_happened(runtime) -> None:
     assert {size.rows for size in stats.by_batch_rows} >= {1, 2, 3, 4, 5}
     assert abs(stats.last_completed_unix_ms / 1e3 - time.time()) < 60
     assert stats.pool.held_bytes >= stats.pool.used_bytes
+
+
+def test_a_run_that_takes_too_long_is_counted_and_reported(runtime, capfd) -> None:
+    options = dataclasses.replace(echo(delay_us=400_000), stuck_after_s=0.05)
+    model = runtime.load("m", options=options)
+    future = model.submit(rows(1))
+    deadline = time.monotonic() + 10
+    while model.stats().stuck == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert abs(model.stats().stuck_since_unix_ms / 1e3 - time.time()) < 60
+    assert future.result(10)
+    assert model.stats().stuck == 0
+    assert capfd.readouterr().err == (
+        "pyruntime: model 'm' version 1: instance 0 on cpu: a run has not completed within 0.05 s\n"
+    )
 
 
 # Threads and the GIL

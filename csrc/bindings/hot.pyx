@@ -314,7 +314,7 @@ cdef class Pending:
     cdef object holder
 
     def cancel(self):
-        """Give it up, if it does not run yet; whether it was."""
+        """Give it up; whether it was. One that runs is only asked to end."""
         cdef Request* request = self.state.request.get()
         return request != NULL and request.cancel()
 

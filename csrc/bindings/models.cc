@@ -57,6 +57,9 @@ py::dict to_dict(const SchedulerStatsSnapshot& stats, const BufferPool::Stats& p
   result["batches"] = stats.batches;
   result["retried"] = stats.retried;
   result["inputs_copied"] = stats.inputs_copied;
+  result["replaced"] = stats.replaced;
+  result["stuck"] = stats.stuck;
+  result["stuck_since_unix_ms"] = stats.stuck_since_unix_ms;
   result["last_completed_unix_ms"] = stats.last_completed_unix_ms;
   result["queue"] = to_tuple(stats.queue);
   result["gather"] = to_tuple(stats.gather);

@@ -90,6 +90,8 @@ ModelOptions to_model_options(py::handle options) {
         {Device::parse(group.attr("device").cast<std::string>()), group.attr("count").cast<int>()});
   }
   result.pool_capacity_bytes = options.attr("pool_capacity_bytes").cast<std::size_t>();
+  result.stuck_after = std::chrono::duration_cast<std::chrono::nanoseconds>(
+      std::chrono::duration<double>(options.attr("stuck_after_s").cast<double>()));
   result.lock_pages = options.attr("lock_pages").cast<bool>();
   return result;
 }

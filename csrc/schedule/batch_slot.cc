@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <sstream>
 #include <utility>
+
+#include "engine/string_tensor.h"
 
 namespace pyruntime {
 namespace {
@@ -14,6 +17,10 @@ constexpr std::size_t kBoundBytes = std::size_t{64} << 10;
 
 // Bindings are kept for each number of rows up to this.
 constexpr int64_t kMaxBoundRows = 256;
+
+// A result smaller than this part of its batch's is copied: a caller who keeps
+// it would keep the others' memory too.
+constexpr std::size_t kSmallShare = 8;
 
 std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) & ~(kAlignment - 1); }
 
@@ -39,15 +46,28 @@ void view(const Tensor& from, Tensor* to) {
   to->data = from.data;
 }
 
+Status cancelled_while_it_ran() {
+  return {ErrorCode::kCancelled, "cancelled by the caller while it ran"};
+}
+
+std::string in_seconds(Nanoseconds time) {
+  std::ostringstream text;
+  text << std::chrono::duration<double>(time).count() << " s";
+  return text.str();
+}
+
 }  // namespace
 
-BatchSlot::BatchSlot(const SlotContext& context, Stream& stream, RunStats& stats)
+BatchSlot::BatchSlot(const SlotContext& context, const std::string& where, Stream& stream,
+                     EventCount& events, RunStats& stats)
     : context_(context),
       stream_(stream),
+      events_(events),
       stats_(stats),
       on_host_(context.backend.is_host_accessible()),
       max_bound_rows_(std::min(context.max_rows, kMaxBoundRows)),
-      event_(context.backend.create_event()) {
+      event_(context.backend.create_event()),
+      run_(context.stats.active_runs(), where, context.session.create_control()) {
   const Signature& signature = context_.plan.signature();
   inputs_.resize(signature.inputs.size());
   outputs_.resize(signature.outputs.size());
@@ -59,9 +79,10 @@ BatchSlot::BatchSlot(const SlotContext& context, Stream& stream, RunStats& stats
   }
 }
 
-void BatchSlot::start(Batch& batch) {
+void BatchSlot::start(Batch& batch, bool is_behind) {
   std::swap(batch_, batch);
   batch.clear();
+  is_behind_ = is_behind;
   begin(/*may_preallocate=*/true);
 }
 
@@ -71,15 +92,22 @@ void BatchSlot::begin(bool may_preallocate) {
   for (const Request* request : batch_.members) wanted_ |= request->wanted;
   // An owner may be a thread without anyone above it to catch.
   try {
-    status_ = prepare();
-    gathered_at_ = context_.clock.now();
-    if (status_.ok()) status_ = launch();
+    if (run_.begin(batch_.members, is_behind_ ? kNever : batch_.formed_at)) {
+      status_ = prepare();
+      gathered_at_ = context_.clock.now();
+      if (status_.ok()) status_ = launch();
+    } else {
+      status_ = cancelled_while_it_ran();
+    }
   } catch (const Error& error) {
     status_ = error.status();
   } catch (const std::exception& error) {
     status_ = Status(ErrorCode::kOverloaded, error.what());
   }
   stream_.record(*event_);
+  if (on_host_) return;
+  // Wakes who waits for the batch.
+  stream_.call([](void* events) { static_cast<EventCount*>(events)->notify_all(); }, &events_);
 }
 
 // --- before the run
@@ -196,8 +224,8 @@ void BatchSlot::make_bound(Bound* bound) {
 // --- the run
 
 Status BatchSlot::launch() {
-  if (bound_ != nullptr) return bound_->run->run(stream_);
-  Status status = context_.session.run(stream_, inputs_, outputs_, wanted_);
+  if (bound_ != nullptr) return bound_->run->run(stream_, &run_.control());
+  Status status = context_.session.run(stream_, inputs_, outputs_, wanted_, &run_.control());
   if (status.ok() && !on_host_) status = fetch_outputs();
   return status;
 }
@@ -231,10 +259,39 @@ Status BatchSlot::fetch_outputs() {
 // --- after the run
 
 Status BatchSlot::outcome() {
-  Status status = event_->wait();
-  if (!status_.ok()) status = status_;
+  Status status = on_host_ ? event_->wait() : wait();
+  run_.end();
   ran_at_ = context_.clock.now();
-  return status;
+  return !is_lost_ && !status_.ok() ? status_ : status;
+}
+
+Status BatchSlot::wait() {
+  while (!event_->is_ready()) {
+    if (is_overdue()) {
+      is_lost_ = true;
+      run_.report();
+      return {ErrorCode::kEngineError, run_.where() + ": the run did not complete within " +
+                                           in_seconds(context_.stats.active_runs().stuck_after())};
+    }
+    const EventCount::Ticket ticket = events_.prepare_wait();
+    if (is_ready()) {
+      events_.cancel_wait();
+    } else {
+      events_.wait(ticket, time_left());
+    }
+  }
+  return event_->status();
+}
+
+bool BatchSlot::is_overdue() const {
+  const TimePoint due_at = run_.due_at();
+  return !on_host_ && due_at != kNever && context_.clock.now() >= due_at;
+}
+
+Nanoseconds BatchSlot::time_left() const {
+  const TimePoint due_at = run_.due_at();
+  if (on_host_ || due_at == kNever) return Nanoseconds(-1);
+  return std::max(Nanoseconds(0), due_at - context_.clock.now());
 }
 
 bool BatchSlot::outputs_were_as_planned() {
@@ -248,8 +305,9 @@ bool BatchSlot::outputs_were_as_planned() {
 
 bool BatchSlot::finish() {
   const bool is_alone = batch_.members.size() == 1;
+  is_behind_ = false;
   Status status = outcome();
-  if (status_.code() == ErrorCode::kEngineError && is_alone && uses_preallocated()) {
+  if (!is_lost_ && status_.code() == ErrorCode::kEngineError && is_alone && uses_preallocated()) {
     // Refused by the engine, not failed on the device. The model may have
     // answered another shape than it declares: once more, with outputs of the
     // engine's own.
@@ -265,7 +323,7 @@ bool BatchSlot::finish() {
   }
   if (status.ok()) {
     scatter();
-  } else if (is_alone || status.code() == ErrorCode::kCancelled) {
+  } else if (is_alone || is_lost_ || status.code() == ErrorCode::kCancelled) {
     fail(status);
   } else {
     run_each_alone();
@@ -287,15 +345,32 @@ void BatchSlot::answer(Request& request) {
 }
 
 void BatchSlot::fail(const Status& status) {
-  forget_run();
+  if (!is_lost_) forget_run();  // else the device may still write to it
   answered_at_ = ran_at_;
   Admission& admission = *batch_.members.front()->admission_;
   const auto count = static_cast<int64_t>(batch_.members.size());
   for (Request* request : batch_.members) {
-    request->status = status;
+    request->status = request->is_unwanted() ? cancelled_while_it_ran() : status;
     answer(*request);
   }
   batch_.clear();
+  admission.leave(count);
+}
+
+void BatchSlot::give_back(Batch* batch) {
+  run_.end();
+  is_lost_ = true;
+  std::swap(batch_, *batch);
+}
+
+void BatchSlot::refuse(const SlotContext& context, Batch& batch, const Status& status) {
+  const TimePoint now = context.clock.now();
+  Admission& admission = *batch.members.front()->admission_;
+  const auto count = static_cast<int64_t>(batch.members.size());
+  for (Request* request : batch.members) {
+    request->answer_unserved(status, now, Batch::kReferences);
+  }
+  batch.clear();
   admission.leave(count);
 }
 
@@ -305,6 +380,11 @@ void BatchSlot::run_each_alone() {
   stats_.count_retried(retried_.size());
   forget_run();
   for (Request* request : retried_) {
+    if (is_lost_) {  // with the one before
+      batch_.members.assign(1, request);
+      fail({ErrorCode::kEngineError, run_.where() + ": lost with a run that did not complete"});
+      continue;
+    }
     batch_.members.assign(1, request);
     batch_.rows = request->rows_;
     batch_.bucket = bucket;
@@ -324,7 +404,9 @@ void BatchSlot::scatter() {
   }
   int64_t row = 0;
   for (Request* request : members) {
-    if (bound_ != nullptr) {
+    if (request->is_unwanted()) {
+      request->status = cancelled_while_it_ran();
+    } else if (bound_ != nullptr) {
       copy_out(*request, row);
     } else {
       slice_out(*request, row);
@@ -408,6 +490,52 @@ void BatchSlot::slice_out(Request& request, int64_t first_row) {
     }
     const bool is_ours = is_preallocated_ || !on_host_;
     output.buffer = is_ours ? result_memory_ : outputs_[i].buffer;
+  }
+  if (pins_too_much(request)) copy_slices(request);
+}
+
+bool BatchSlot::pins_too_much(const Request& request) const {
+  const std::vector<Tensor>& from = on_host_ ? outputs_ : results_;
+  const bool is_one_buffer = is_preallocated_ || !on_host_;
+  std::size_t used = 0;
+  std::size_t pinned = 0;
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    if (from[i].data == nullptr) continue;
+    const bool is_used = wants(request.wanted, i);
+    if (is_used) used += request.outputs[i].size_bytes();
+    if (is_used || is_one_buffer) pinned += from[i].size_bytes();
+  }
+  return used * kSmallShare < pinned;
+}
+
+void BatchSlot::copy_slices(Request& request) {
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i < request.outputs.size(); ++i) {
+    const Tensor& output = request.outputs[i];
+    if (!wants(request.wanted, i) || output.data == nullptr) continue;
+    if (output.type != DataType::kString) bytes += aligned(output.size_bytes());
+  }
+  // Where there is no memory, slices are better than nothing.
+  Status ignored;
+  const Buffer memory = context_.host_pool.allocate(at_least_one(bytes), &ignored);
+  if (!memory) return;
+  std::byte* to = memory.data();
+  for (std::size_t i = 0; i < request.outputs.size(); ++i) {
+    Tensor& output = request.outputs[i];
+    if (!wants(request.wanted, i) || output.data == nullptr) continue;
+    const std::size_t size = output.size_bytes();
+    if (output.type == DataType::kString) {
+      Buffer strings = copy_strings({output.data_as<StringRef>(), size / sizeof(StringRef)},
+                                    context_.host_pool, &ignored);
+      if (!strings) continue;
+      output.data = strings.data();
+      output.buffer = std::move(strings);
+      continue;
+    }
+    std::memcpy(to, output.data, size);
+    output.data = to;
+    output.buffer = memory;
+    to += aligned(size);
   }
 }
 

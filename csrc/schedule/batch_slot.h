@@ -7,19 +7,27 @@
 //   direct   one request, host memory: the engine reads the caller's memory
 //   gathered several requests, host memory: rows are copied into one buffer
 //   device   as gathered, and through the device's memory
-// But for `bound`, results are slices of one buffer that keep it alive.
+// But for `bound`, results are slices of one buffer that keep it alive, or
+// copies where a slice would be a small part of it.
+//
+// A device that does not complete a run in time (stuck_after) loses it: the
+// members fail, and the slot keeps what the device may still write to until
+// it is destroyed.
 //
 // Threads: the owner of the instance.
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "base/event_count.h"
 #include "engine/session.h"
 #include "memory/buffer_pool.h"
 #include "memory/device.h"
 #include "memory/stream.h"
+#include "schedule/active_runs.h"
 #include "schedule/batch.h"
 #include "schedule/batcher.h"
 #include "schedule/run_plan.h"
@@ -41,22 +49,39 @@ struct SlotContext {
 
 class BatchSlot {
  public:
-  BatchSlot(const SlotContext& context, Stream& stream, RunStats& stats);
+  // where: the instance, as reports name it. events: notified when a device has
+  // completed a run; must outlive the stream, as must the slot.
+  BatchSlot(const SlotContext& context, const std::string& where, Stream& stream,
+            EventCount& events, RunStats& stats);
 
-  bool is_busy() const { return !batch_.is_empty(); }
-
-  // Takes over a sealed batch, gathers it and gives it to the stream.
-  void start(Batch& batch);
+  // Takes over a sealed batch, gathers it and gives it to the stream. One that
+  // is behind another there is not late before resume().
+  void start(Batch& batch, bool is_behind);
+  void resume() { run_.renew(context_.clock.now()); }
 
   // Whether finish() would not wait.
-  bool is_ready() const { return event_->is_ready(); }
+  bool is_ready() const { return event_->is_ready() || is_overdue(); }
+  // How long until the run is overdue; negative: no limit.
+  Nanoseconds time_left() const;
 
   // Waits for the run and completes every member. If a batch of several
   // failed, each runs again alone, so that only the bad one fails. Returns
   // false when the outputs showed that requests must not be batched.
   bool finish();
 
-  Event& event() { return *event_; }
+  // Whether the device did not complete the run: only destroying the slot is
+  // left to do, once is_idle().
+  bool is_lost() const { return is_lost_; }
+  // Gives back a batch that was started behind one that is lost. The slot is
+  // lost with it.
+  void give_back(Batch* batch);
+  // No longer seen by the watchdog and by who cancels.
+  void leave() { run_.leave(); }
+  // Whether the device has completed all that this slot gave to it.
+  bool is_idle() const { return event_->is_ready(); }
+
+  // Answers a sealed batch without a run.
+  static void refuse(const SlotContext& context, Batch& batch, const Status& status);
 
  private:
   // A run bound to its place in bound_memory_.
@@ -80,6 +105,8 @@ class BatchSlot {
   void shape_inputs(std::vector<Tensor>* inputs) const;
 
   Status outcome();
+  Status wait();
+  bool is_overdue() const;
   bool uses_preallocated() const { return bound_ != nullptr || is_preallocated_; }
   bool outputs_follow_rows() const;
   bool outputs_were_as_planned();
@@ -87,6 +114,8 @@ class BatchSlot {
   void copy_out(Request& request, int64_t first_row);
   Buffer memory_for(Request& request, std::size_t bytes);
   void slice_out(Request& request, int64_t first_row);
+  bool pins_too_much(const Request& request) const;
+  void copy_slices(Request& request);
   void answer(Request& request);
   void fail(const Status& status);
   void run_each_alone();
@@ -95,11 +124,14 @@ class BatchSlot {
   // Constant after construction.
   const SlotContext context_;
   Stream& stream_;
+  EventCount& events_;
   RunStats& stats_;
   const bool on_host_;  // the device computes on host memory
   const int64_t max_bound_rows_;
   const std::unique_ptr<Event> event_;
 
+  ActiveRun run_;
+  bool is_lost_ = false;
   std::vector<Request*> retried_;  // a failed batch's members, while each runs alone
   Buffer bound_memory_;
   std::vector<std::vector<Bound>> bounds_;  // by bucket, then rows
@@ -109,6 +141,7 @@ class BatchSlot {
   Bound* bound_ = nullptr;
   bool is_preallocated_ = false;
   bool may_preallocate_ = true;
+  bool is_behind_ = false;
   OutputMask wanted_ = kAllOutputs;
   Status status_;
   TimePoint gathered_at_{};

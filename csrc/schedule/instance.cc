@@ -1,25 +1,67 @@
 #include "schedule/instance.h"
 
+#include <algorithm>
+#include <mutex>
+#include <utility>
+
 namespace pyruntime {
 
-Instance::Instance(const SlotContext& context)
-    : stats_(context.stats.add_instance()),
-      stream_(context.backend.create_stream()),
-      is_synchronous_(context.backend.is_host_accessible()) {
-  const std::size_t slots = is_synchronous_ ? 1 : 2;
-  for (std::size_t i = 0; i < slots; ++i) {
-    slots_.push_back(std::make_unique<BatchSlot>(context, *stream_, stats_));
+Instance::Lane::Lane(const SlotContext& context, const std::string& where, std::size_t slot_count,
+                     std::shared_ptr<EventCount> notified, RunStats& stats)
+    : events(std::move(notified)), stream(context.backend.create_stream()) {
+  for (std::size_t i = 0; i < slot_count; ++i) {
+    slots.push_back(std::make_unique<BatchSlot>(context, where, *stream, *events, stats));
   }
+}
+
+Instance::Lane::~Lane() {
+  stream.reset();  // waits for work that uses the slots
+}
+
+bool Instance::Lane::is_idle() const {
+  return std::all_of(slots.begin(), slots.end(), [](const auto& slot) { return slot->is_idle(); });
+}
+
+Instance::Instance(const SlotContext& context)
+    : context_(context),
+      stats_(context.stats.add_instance()),
+      where_("instance " + std::to_string(context.stats.instance_count() - 1) + " on " +
+             context.backend.device().name()),
+      slot_count_(context.backend.is_host_accessible() ? 1 : 2),
+      events_(std::make_shared<EventCount>()),
+      lane_(std::make_unique<Lane>(context_, where_, slot_count_, events_, stats_)) {
   batch_.members.reserve(static_cast<std::size_t>(context.max_rows));
 }
 
+Instance::~Instance() {
+  drop_idle_lanes();
+  if (lost_lanes_.empty()) return;
+  // The device may still write to their memory: it is never given back.
+  static std::mutex mutex;
+  static auto& forever = *new std::vector<std::unique_ptr<Lane>>;
+  const std::lock_guard lock(mutex);
+  std::move(lost_lanes_.begin(), lost_lanes_.end(), std::back_inserter(forever));
+}
+
+void Instance::drop_idle_lanes() {
+  std::erase_if(lost_lanes_, [](const auto& lane) { return lane->is_idle(); });
+}
+
 void Instance::start() {
-  BatchSlot& slot = *slots_[(oldest_ + running_) % slots_.size()];
-  slot.start(batch_);
+  if (!lost_lanes_.empty()) drop_idle_lanes();
+  if (lane_ == nullptr) {
+    if (Status status = make_lane(); !status.ok()) {
+      BatchSlot::refuse(context_, batch_, status);
+      return;
+    }
+  }
+  start_in_free_slot(batch_);
+}
+
+void Instance::start_in_free_slot(Batch& batch) {
+  const bool is_behind = running_ != 0;
+  lane_->slots[(oldest_ + running_) % slot_count_]->start(batch, is_behind);
   ++running_;
-  if (is_synchronous_) return;
-  // Wakes the resident if it sleeps when the batch is done.
-  stream_->call([](void* events) { static_cast<EventCount*>(events)->notify_all(); }, &events_);
 }
 
 bool Instance::finish_if_ready(Batcher& batcher) {
@@ -29,9 +71,48 @@ bool Instance::finish_if_ready(Batcher& batcher) {
 }
 
 void Instance::finish_oldest(Batcher& batcher) {
-  if (!oldest().finish()) batcher.stop_batching();
-  oldest_ = (oldest_ + 1) % slots_.size();
+  BatchSlot& slot = oldest();
+  if (!slot.finish()) batcher.stop_batching();
+  if (slot.is_lost()) {
+    replace_lane();
+    return;
+  }
+  oldest_ = (oldest_ + 1) % slot_count_;
   --running_;
+  if (running_ != 0) oldest().resume();
+}
+
+Status Instance::make_lane() {
+  try {
+    lane_ = std::make_unique<Lane>(context_, where_, slot_count_, events_, stats_);
+  } catch (const Error& error) {
+    return {error.code(), where_ + ": it could not be replaced: " + error.what()};
+  } catch (const std::exception& error) {
+    return {ErrorCode::kOverloaded, where_ + ": it could not be replaced: " + error.what()};
+  }
+  oldest_ = 0;
+  return {};
+}
+
+void Instance::replace_lane() {
+  // What was given to the stream behind the lost run never began. It runs anew.
+  std::vector<Batch> behind;
+  for (std::size_t i = 1; i < running_; ++i) {
+    lane_->slots[(oldest_ + i) % slot_count_]->give_back(&behind.emplace_back());
+  }
+  for (const auto& slot : lane_->slots) slot->leave();
+  lost_lanes_.push_back(std::move(lane_));
+  running_ = 0;
+  const Status status = make_lane();
+  if (status.ok()) stats_.count_replaced();
+  for (Batch& batch : behind) {
+    batch.formed_at = context_.clock.now();
+    if (status.ok()) {
+      start_in_free_slot(batch);
+    } else {
+      BatchSlot::refuse(context_, batch, status);
+    }
+  }
 }
 
 }  // namespace pyruntime

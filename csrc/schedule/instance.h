@@ -1,9 +1,14 @@
 // A share of a session with a stream and room for batches in flight, used by
 // one owner at a time: a blocking caller or the instance's resident thread.
+//
+// When the device does not complete a run in time, the owner replaces stream
+// and slots. The old ones stay as they are until the device has completed all
+// that it was given, if ever.
 #pragma once
 
 #include <atomic>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/cache_line.h"
@@ -19,6 +24,7 @@ class Instance {
   // Batches in flight at once: two where the device works beside the host, so
   // that one is gathered while the other runs.
   explicit Instance(const SlotContext& context);
+  ~Instance();
 
   // Threads: these from any.
 
@@ -40,16 +46,18 @@ class Instance {
   }
 
   // Where the resident thread sleeps.
-  EventCount& events() { return events_; }
+  EventCount& events() { return *events_; }
   // Whether new requests concern the resident while it owns the instance.
-  bool has_several_slots() const { return slots_.size() > 1; }
-  int64_t slot_count() const { return static_cast<int64_t>(slots_.size()); }
+  bool has_several_slots() const { return slot_count_ > 1; }
+  int64_t slot_count() const { return static_cast<int64_t>(slot_count_); }
 
   // Threads: the rest by the owner alone.
 
-  bool has_free_slot() const { return running_ < slots_.size(); }
+  bool has_free_slot() const { return running_ < slot_count_; }
   bool has_running() const { return running_ != 0; }
   bool is_ready() { return running_ != 0 && oldest().is_ready(); }
+  // How long until is_ready() whatever the device does; negative: no limit.
+  Nanoseconds time_left() { return running_ != 0 ? oldest().time_left() : Nanoseconds(-1); }
   bool has_carry() const { return carry_ != nullptr; }
 
   // The batch that is being formed, and what did not fit in it.
@@ -66,15 +74,34 @@ class Instance {
  private:
   enum Ownership : uint32_t { kFree, kOwned, kFreeWithCarry };
 
-  BatchSlot& oldest() { return *slots_[oldest_]; }
+  // A stream with the batches that it runs.
+  struct Lane {
+    Lane(const SlotContext& context, const std::string& where, std::size_t slot_count,
+         std::shared_ptr<EventCount> events, RunStats& stats);
+    ~Lane();
+    bool is_idle() const;
 
+    const std::shared_ptr<EventCount> events;  // the stream's work calls it
+    std::unique_ptr<Stream> stream;
+    std::vector<std::unique_ptr<BatchSlot>> slots;
+  };
+
+  BatchSlot& oldest() { return *lane_->slots[oldest_]; }
+  void start_in_free_slot(Batch& batch);
+  Status make_lane();
+  void replace_lane();
+  void drop_idle_lanes();
+
+  // Constant after construction.
+  const SlotContext context_;
   RunStats& stats_;
-  EventCount events_;  // before the stream, whose last work may call it
-  const std::unique_ptr<Stream> stream_;
-  const bool is_synchronous_;
-  std::vector<std::unique_ptr<BatchSlot>> slots_;
+  const std::string where_;  // as reports name it
+  const std::size_t slot_count_;
+  const std::shared_ptr<EventCount> events_;
 
   // The owner's.
+  std::unique_ptr<Lane> lane_;  // null: the device refused to make another
+  std::vector<std::unique_ptr<Lane>> lost_lanes_;
   Batch batch_;
   Request* carry_ = nullptr;
   std::size_t oldest_ = 0;   // slot of the oldest running batch

@@ -27,7 +27,14 @@ bool Request::abandon(ErrorCode code, const char* message) {
 }
 
 bool Request::cancel() {
-  return abandon(ErrorCode::kCancelled, "cancelled by the caller before it ran");
+  if (abandon(ErrorCode::kCancelled, "cancelled by the caller before it ran")) return true;
+  uint32_t running = kRunning;
+  // seq_cst: marking it and then looking at the runs, against beginning a run
+  // and then looking at the marks, is Dekker's pattern; see ActiveRun.
+  if (state_.compare_exchange_strong(running, kUnwanted, std::memory_order_seq_cst)) {
+    stats_->active_runs().end_unwanted();
+  }
+  return false;
 }
 
 namespace {

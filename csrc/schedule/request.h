@@ -67,8 +67,9 @@ class alignas(kCacheLine) Request {
   bool is_choosy_ = false;  // want() was called
 
   // kBuilding -> kQueued -> kRunning -> kDone; whoever moves it out of kQueued
-  // completes it. kDone is stored last: the waiter may then go.
-  enum State : uint32_t { kBuilding, kQueued, kRunning, kDone };
+  // completes it. kUnwanted is kRunning after cancel(). kDone is stored last: the
+  // waiter may then go.
+  enum State : uint32_t { kBuilding, kQueued, kRunning, kUnwanted, kDone };
 
   alignas(kCacheLine) std::atomic<uint32_t> state_{kBuilding};
   std::atomic<uint32_t> sleepers_{0};  // waiters in futex_wait on state_
@@ -100,13 +101,19 @@ class alignas(kCacheLine) Request {
   }
 
   // Completes the request as cancelled, now and on this thread, if it has not
-  // begun to run; otherwise it runs to its end. Returns whether it did.
+  // begun to run, and returns true. If it runs, its batch will answer it as
+  // cancelled unless it is just being answered; a batch of which every member
+  // is cancelled is ended early. To be called by who holds a reference.
   bool cancel();
 
   // Whether this thread is inside some request's on_complete.
   static bool is_completing_here();
 
   bool is_done() const { return state_.load(std::memory_order_acquire) == kDone; }
+  // Whether it was cancelled while it runs.
+  bool is_unwanted() const {
+    return state_.load(std::memory_order_seq_cst) == kUnwanted;  // see ActiveRun
+  }
 
   // Blocks until done; see Scheduler for what a blocking caller does meanwhile.
   // Returns false when `timeout` (negative: no limit) was up first.

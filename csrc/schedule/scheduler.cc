@@ -333,7 +333,7 @@ void Scheduler::wait_for_run_or_request(Instance& instance) {
     if (is_worth_a_look()) {
       instance.events().cancel_wait();
     } else {
-      instance.events().wait(ticket);
+      instance.events().wait(ticket, instance.time_left());
     }
   }
   cores_.begin_run();

@@ -30,6 +30,7 @@ void RunStats::add_to(SchedulerStatsSnapshot* sum) const {
   outcomes_.add_to(sum);
   sum->batches += batches_.read();
   sum->retried += retried_.read();
+  sum->replaced += replaced_.read();
   sum->gather.merge(gather_.read());
   sum->run.merge(run_.read());
   sum->scatter.merge(scatter_.read());
@@ -54,6 +55,11 @@ RunStats& SchedulerStats::add_instance() {
   return *instances_.emplace_back(std::make_unique<RunStats>(max_rows_));
 }
 
+std::size_t SchedulerStats::instance_count() const {
+  const std::lock_guard lock(mutex_);
+  return instances_.size();
+}
+
 SchedulerStatsSnapshot SchedulerStats::read() const {
   SchedulerStatsSnapshot sum;
   TimePoint last{};
@@ -67,12 +73,15 @@ SchedulerStatsSnapshot SchedulerStats::read() const {
   unserved_.add_to(&sum);
   sum.rejected = rejected_.read();
   sum.inputs_copied = inputs_copied_.read();
-  if (last != TimePoint{}) {
-    sum.last_completed_unix_ms =
-        std::chrono::duration_cast<std::chrono::milliseconds>(
-            std::chrono::system_clock::now().time_since_epoch() - (clock_.now() - last))
-            .count();
-  }
+  const auto unix_ms = [this](TimePoint at) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch() - (clock_.now() - at))
+        .count();
+  };
+  if (last != TimePoint{}) sum.last_completed_unix_ms = unix_ms(last);
+  const ActiveRuns::Overdue overdue = active_runs_.overdue();
+  sum.stuck = overdue.count;
+  if (overdue.count != 0) sum.stuck_since_unix_ms = unix_ms(overdue.oldest);
   return sum;
 }
 

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/metrics.h"
+#include "schedule/active_runs.h"
 
 namespace pyruntime {
 
@@ -38,6 +39,9 @@ struct SchedulerStatsSnapshot {
   uint64_t batches = 0;                // runs of the engine
   uint64_t retried = 0;                // requests run again alone after their batch failed
   uint64_t inputs_copied = 0;          // counted by bindings: inputs that had to be made contiguous
+  uint64_t replaced = 0;               // instances whose device did not complete a run
+  int64_t stuck = 0;                   // instances whose run takes longer than stuck_after
+  int64_t stuck_since_unix_ms = 0;     // when the oldest of these runs began; 0: none
   int64_t last_completed_unix_ms = 0;  // 0: none yet
   HistogramSnapshot queue;
   HistogramSnapshot gather;
@@ -95,6 +99,7 @@ class RunStats {
   void count_batch(int64_t rows, int64_t gather_ns, int64_t run_ns, int64_t scatter_ns,
                    TimePoint now);
   void count_retried(uint64_t n) { retried_.add(n); }
+  void count_replaced() { replaced_.add(); }
   // Before whoever waits for the request can know that it is done.
   void count_outcome(ErrorCode code, int64_t rows, int64_t queue_ns, int64_t total_ns) {
     outcomes_.count(code, rows, queue_ns, total_ns);
@@ -109,7 +114,7 @@ class RunStats {
     SoleCounter count, gather_ns, run_ns, scatter_ns;
   };
 
-  alignas(kCacheLine) SoleCounter batches_, retried_;
+  alignas(kCacheLine) SoleCounter batches_, retried_, replaced_;
   std::atomic<int64_t> last_completed_{0};  // ns of the clock; 0: never
   OutcomeStats<Writers::kOne> outcomes_;
   SoleHistogram gather_, run_, scatter_;
@@ -119,12 +124,16 @@ class RunStats {
 // Threads: all calls from any.
 class SchedulerStats {
  public:
-  SchedulerStats(int64_t max_rows, const Clock& clock) : max_rows_(max_rows), clock_(clock) {}
+  SchedulerStats(int64_t max_rows, const Clock& clock)
+      : max_rows_(max_rows), clock_(clock), active_runs_(clock) {}
 
   const Clock& clock() const { return clock_; }
 
   // Of one more instance; it lives as long as this.
   RunStats& add_instance();
+  std::size_t instance_count() const;
+  // What runs now.
+  ActiveRuns& active_runs() { return active_runs_; }
 
   void count_rejected() { rejected_.add(); }
   void count_input_copied() { inputs_copied_.add(); }
@@ -141,6 +150,7 @@ class SchedulerStats {
   const int64_t max_rows_;
   const Clock& clock_;
 
+  ActiveRuns active_runs_;
   Counter rejected_, inputs_copied_;
   OutcomeStats<Writers::kMany> unserved_;
 

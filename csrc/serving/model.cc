@@ -42,6 +42,8 @@ void check_options(const std::string& label, const ModelOptions& options) {
           batching.queue_rows);
   require(batching.queue_bytes >= 0, "batching.queue_bytes: expected 0 (no limit) or more",
           batching.queue_bytes);
+  require(options.stuck_after.count() >= 0, "stuck_after: expected at least 0 ns",
+          options.stuck_after.count());
   require(!options.instances.empty(), "instances: expected at least one group", 0);
   for (const InstanceGroup& group : options.instances) {
     require(group.count >= 1 && group.count <= 256, "instances: expected a count of 1 to 256",
@@ -79,6 +81,7 @@ std::shared_ptr<ModelVersion> ModelVersion::load(std::string name, int64_t versi
 }
 
 void ModelVersion::open(const ModelSource& source, const Clock& clock) {
+  stats_.active_runs().watch(where(name_, version_), options_.stuck_after);
   std::vector<std::unique_ptr<Instance>> instances;
   for (const InstanceGroup& group : options_.instances) {
     SessionOptions session_options = options_.session;

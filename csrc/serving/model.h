@@ -30,6 +30,9 @@ struct ModelOptions {
   std::vector<InstanceGroup> instances = {InstanceGroup{}};
   std::size_t pool_capacity_bytes = std::size_t{1} << 30;  // of staging and results, per device
   bool lock_pages = false;                                 // mlock them
+  // A run that takes longer is reported; on a device beside the host its requests
+  // fail and the instance is replaced. 0: never.
+  std::chrono::nanoseconds stuck_after = std::chrono::seconds(30);
 };
 
 // Threads: all calls from any; who calls holds a shared_ptr until the call

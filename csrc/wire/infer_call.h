@@ -60,8 +60,9 @@ class InferCall {
   const Status& status() const;
 
   // Before infer() or submit() or while they are under way: what has not begun
-  // to run then completes as cancelled, on the thread that cancels. (At the
-  // moment when infer() hands over its request, it may come to nothing.)
+  // to run then completes as cancelled, on the thread that cancels; what runs is
+  // answered as cancelled by its batch. (At the moment when infer() hands over
+  // its request, it may come to nothing.)
   void cancel();
 
   // Of the serialised inference.ModelInferResponse, bytes. After success.

@@ -143,6 +143,17 @@ def test_cancelled_call_leaves_the_queue(runtime: Runtime, channel: grpc.Channel
     assert model.stats().batches == 1
 
 
+def test_cancelling_the_only_call_of_a_batch_ends_its_run(
+    runtime: Runtime, channel: grpc.Channel
+) -> None:
+    model = runtime.load("endless", options=echo(delay_us=60_000_000))
+    call = unary(channel, "ModelInfer").future(request_bytes(model="endless"))
+    wait_until(lambda: model.stats().accepted == 1)
+    time.sleep(0.02)
+    call.cancel()
+    wait_until(lambda: model.stats().cancelled == 1)
+
+
 def test_cancelling_the_first_of_a_batch_leaves_the_others_their_answers(
     runtime: Runtime, channel: grpc.Channel
 ) -> None:

@@ -273,12 +273,15 @@ TEST_CASE("others take the places of those who left a batch") {
   run(fixture);
 }
 
-TEST_CASE("a request that runs can no longer be cancelled") {
+TEST_CASE("a request that runs is not completed by who cancels it") {
   Fixture fixture;
   const RequestRef request = fixture.add(1);
   fixture.next();
   CHECK(fixture.batcher.seal(fixture.batch, fixture.clock.now()));
+  CHECK_FALSE(request->is_unwanted());
   CHECK_FALSE(request->cancel());
+  CHECK(request->is_unwanted());
+  CHECK_FALSE(request->is_done());
   RequestTestPeer::complete(fixture, fixture.batch);
   CHECK(request->status.ok());
 }
