@@ -82,17 +82,16 @@ BatchSlot::BatchSlot(const SlotContext& context, const std::string& where, Strea
 void BatchSlot::start(Batch& batch, bool is_behind) {
   std::swap(batch_, batch);
   batch.clear();
-  is_behind_ = is_behind;
-  begin(/*may_preallocate=*/true);
+  begin(/*may_preallocate=*/true, is_behind ? kNever : batch_.formed_at);
 }
 
-void BatchSlot::begin(bool may_preallocate) {
+void BatchSlot::begin(bool may_preallocate, TimePoint since) {
   may_preallocate_ = may_preallocate;
   wanted_ = 0;
   for (const Request* request : batch_.members) wanted_ |= request->wanted;
   // An owner may be a thread without anyone above it to catch.
   try {
-    if (run_.begin(batch_.members, is_behind_ ? kNever : batch_.formed_at)) {
+    if (run_.begin(batch_.members, since)) {
       status_ = prepare();
       gathered_at_ = context_.clock.now();
       if (status_.ok()) status_ = launch();
@@ -305,14 +304,13 @@ bool BatchSlot::outputs_were_as_planned() {
 
 bool BatchSlot::finish() {
   const bool is_alone = batch_.members.size() == 1;
-  is_behind_ = false;
   Status status = outcome();
   if (!is_lost_ && status_.code() == ErrorCode::kEngineError && is_alone && uses_preallocated()) {
     // Refused by the engine, not failed on the device. The model may have
     // answered another shape than it declares: once more, with outputs of the
     // engine's own.
     forget_run();
-    begin(/*may_preallocate=*/false);
+    begin(/*may_preallocate=*/false, context_.clock.now());
     status = outcome();
     if (status.ok() && !outputs_were_as_planned()) context_.plan.disprove_outputs();
   }
@@ -389,7 +387,7 @@ void BatchSlot::run_each_alone() {
     batch_.rows = request->rows_;
     batch_.bucket = bucket;
     batch_.formed_at = context_.clock.now();
-    begin(/*may_preallocate=*/true);
+    begin(/*may_preallocate=*/true, batch_.formed_at);
     finish();
   }
 }

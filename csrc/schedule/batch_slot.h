@@ -94,7 +94,7 @@ class BatchSlot {
     std::vector<std::size_t> output_row_sizes;  // bytes of one of the batch's rows
   };
 
-  void begin(bool may_preallocate);
+  void begin(bool may_preallocate, TimePoint since);
   Bound* find_bound();
   void make_bound(Bound* bound);
   Status prepare();
@@ -141,7 +141,6 @@ class BatchSlot {
   Bound* bound_ = nullptr;
   bool is_preallocated_ = false;
   bool may_preallocate_ = true;
-  bool is_behind_ = false;
   OutputMask wanted_ = kAllOutputs;
   Status status_;
   TimePoint gathered_at_{};
