@@ -100,7 +100,7 @@ async def test_inputs_live_until_a_cancelled_request_has_run(runtime) -> None:
     class Array(np.ndarray):
         pass
 
-    model = runtime.load("m", options=echo(delay_us=60_000, max_rows=2000))
+    model = runtime.load("m", options=echo(delay_us=200_000, max_rows=2000))
     value = np.ones((1000, 4), "f4").view(Array)
     seen = weakref.ref(value)
     first = asyncio.create_task(model.infer_async(rows(1)))

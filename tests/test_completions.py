@@ -78,8 +78,10 @@ def test_a_run_ends_when_its_only_request_is_cancelled(runtime) -> None:
 
 
 def test_a_run_goes_on_for_those_who_want_its_results(runtime) -> None:
-    model = runtime.load("m", options=echo(delay_us=50_000))
-    first, second, third = (model.submit(rows(i)) for i in range(3))
+    model = runtime.load("m", options=echo(delay_us=300_000))
+    first = model.submit(rows(0))
+    time.sleep(0.02)
+    second, third = model.submit(rows(1)), model.submit(rows(2))
     first.result(5)  # the others run together now
     time.sleep(0.01)
     second.cancel()
