@@ -38,9 +38,12 @@ Instance::~Instance() {
   if (lost_lanes_.empty()) return;
   // The device may still write to their memory: it is never given back.
   static std::mutex mutex;
-  static auto& forever = *new std::vector<std::unique_ptr<Lane>>;
+  static Lane* kept = nullptr;  // guarded by mutex
   const std::lock_guard lock(mutex);
-  std::move(lost_lanes_.begin(), lost_lanes_.end(), std::back_inserter(forever));
+  for (auto& lane : lost_lanes_) {
+    lane->next_kept = kept;
+    kept = lane.release();
+  }
 }
 
 void Instance::drop_idle_lanes() {

@@ -84,6 +84,7 @@ class Instance {
     const std::shared_ptr<EventCount> events;  // the stream's work calls it
     std::unique_ptr<Stream> stream;
     std::vector<std::unique_ptr<BatchSlot>> slots;
+    Lane* next_kept = nullptr;  // of those that outlive their instance
   };
 
   BatchSlot& oldest() { return *lane_->slots[oldest_]; }
