@@ -6,19 +6,20 @@
 
 namespace pyruntime {
 
-Instance::Lane::Lane(const SlotContext& context, const std::string& where, std::size_t slot_count,
-                     std::shared_ptr<EventCount> notified, RunStats& stats)
+Instance::Pipeline::Pipeline(const SlotContext& context, const std::string& where,
+                             std::size_t slot_count, std::shared_ptr<EventCount> notified,
+                             RunStats& stats)
     : events(std::move(notified)), stream(context.backend.create_stream()) {
   for (std::size_t i = 0; i < slot_count; ++i) {
     slots.push_back(std::make_unique<BatchSlot>(context, where, *stream, *events, stats));
   }
 }
 
-Instance::Lane::~Lane() {
+Instance::Pipeline::~Pipeline() {
   stream.reset();  // waits for work that uses the slots
 }
 
-bool Instance::Lane::is_idle() const {
+bool Instance::Pipeline::is_idle() const {
   return std::all_of(slots.begin(), slots.end(), [](const auto& slot) { return slot->is_idle(); });
 }
 
@@ -29,31 +30,31 @@ Instance::Instance(const SlotContext& context)
              context.backend.device().name()),
       slot_count_(context.backend.is_host_accessible() ? 1 : 2),
       events_(std::make_shared<EventCount>()),
-      lane_(std::make_unique<Lane>(context_, where_, slot_count_, events_, stats_)) {
+      pipeline_(std::make_unique<Pipeline>(context_, where_, slot_count_, events_, stats_)) {
   batch_.members.reserve(static_cast<std::size_t>(context.max_rows));
 }
 
 Instance::~Instance() {
-  drop_idle_lanes();
-  if (lost_lanes_.empty()) return;
+  drop_idle_pipelines();
+  if (lost_pipelines_.empty()) return;
   // The device may still write to their memory: it is never given back.
   static std::mutex mutex;
-  static Lane* kept = nullptr;  // guarded by mutex
+  static Pipeline* kept = nullptr;  // guarded by mutex
   const std::lock_guard lock(mutex);
-  for (auto& lane : lost_lanes_) {
-    lane->next_kept = kept;
-    kept = lane.release();
+  for (auto& pipeline : lost_pipelines_) {
+    pipeline->next_kept = kept;
+    kept = pipeline.release();
   }
 }
 
-void Instance::drop_idle_lanes() {
-  std::erase_if(lost_lanes_, [](const auto& lane) { return lane->is_idle(); });
+void Instance::drop_idle_pipelines() {
+  std::erase_if(lost_pipelines_, [](const auto& pipeline) { return pipeline->is_idle(); });
 }
 
 void Instance::start() {
-  if (!lost_lanes_.empty()) drop_idle_lanes();
-  if (lane_ == nullptr) {
-    if (Status status = make_lane(); !status.ok()) {
+  if (!lost_pipelines_.empty()) drop_idle_pipelines();
+  if (pipeline_ == nullptr) {
+    if (Status status = make_pipeline(); !status.ok()) {
       BatchSlot::refuse(context_, batch_, status);
       return;
     }
@@ -63,7 +64,7 @@ void Instance::start() {
 
 void Instance::start_in_free_slot(Batch& batch) {
   const bool is_behind = running_ != 0;
-  lane_->slots[(oldest_ + running_) % slot_count_]->start(batch, is_behind);
+  pipeline_->slots[(oldest_ + running_) % slot_count_]->start(batch, is_behind);
   ++running_;
 }
 
@@ -77,7 +78,7 @@ void Instance::finish_oldest(Batcher& batcher) {
   BatchSlot& slot = oldest();
   if (!slot.finish()) batcher.stop_batching();
   if (slot.is_lost()) {
-    replace_lane();
+    replace_pipeline();
     return;
   }
   oldest_ = (oldest_ + 1) % slot_count_;
@@ -85,9 +86,9 @@ void Instance::finish_oldest(Batcher& batcher) {
   if (running_ != 0) oldest().resume();
 }
 
-Status Instance::make_lane() {
+Status Instance::make_pipeline() {
   try {
-    lane_ = std::make_unique<Lane>(context_, where_, slot_count_, events_, stats_);
+    pipeline_ = std::make_unique<Pipeline>(context_, where_, slot_count_, events_, stats_);
   } catch (const Error& error) {
     return {error.code(), where_ + ": it could not be replaced: " + error.what()};
   } catch (const std::exception& error) {
@@ -97,16 +98,16 @@ Status Instance::make_lane() {
   return {};
 }
 
-void Instance::replace_lane() {
+void Instance::replace_pipeline() {
   // What was given to the stream behind the lost run never began. It runs anew.
   std::vector<Batch> behind;
   for (std::size_t i = 1; i < running_; ++i) {
-    lane_->slots[(oldest_ + i) % slot_count_]->give_back(&behind.emplace_back());
+    pipeline_->slots[(oldest_ + i) % slot_count_]->give_back(&behind.emplace_back());
   }
-  for (const auto& slot : lane_->slots) slot->leave();
-  lost_lanes_.push_back(std::move(lane_));
+  for (const auto& slot : pipeline_->slots) slot->leave();
+  lost_pipelines_.push_back(std::move(pipeline_));
   running_ = 0;
-  const Status status = make_lane();
+  const Status status = make_pipeline();
   if (status.ok()) stats_.count_replaced();
   for (Batch& batch : behind) {
     batch.formed_at = context_.clock.now();

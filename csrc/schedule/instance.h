@@ -75,23 +75,23 @@ class Instance {
   enum Ownership : uint32_t { kFree, kOwned, kFreeWithCarry };
 
   // A stream with the batches that it runs.
-  struct Lane {
-    Lane(const SlotContext& context, const std::string& where, std::size_t slot_count,
-         std::shared_ptr<EventCount> events, RunStats& stats);
-    ~Lane();
+  struct Pipeline {
+    Pipeline(const SlotContext& context, const std::string& where, std::size_t slot_count,
+             std::shared_ptr<EventCount> events, RunStats& stats);
+    ~Pipeline();
     bool is_idle() const;
 
     const std::shared_ptr<EventCount> events;  // the stream's work calls it
     std::unique_ptr<Stream> stream;
     std::vector<std::unique_ptr<BatchSlot>> slots;
-    Lane* next_kept = nullptr;  // of those that outlive their instance
+    Pipeline* next_kept = nullptr;  // of those that outlive their instance
   };
 
-  BatchSlot& oldest() { return *lane_->slots[oldest_]; }
+  BatchSlot& oldest() { return *pipeline_->slots[oldest_]; }
   void start_in_free_slot(Batch& batch);
-  Status make_lane();
-  void replace_lane();
-  void drop_idle_lanes();
+  Status make_pipeline();
+  void replace_pipeline();
+  void drop_idle_pipelines();
 
   // Constant after construction.
   const SlotContext context_;
@@ -101,8 +101,8 @@ class Instance {
   const std::shared_ptr<EventCount> events_;
 
   // The owner's.
-  std::unique_ptr<Lane> lane_;  // null: the device refused to make another
-  std::vector<std::unique_ptr<Lane>> lost_lanes_;
+  std::unique_ptr<Pipeline> pipeline_;  // null: the device refused to make another
+  std::vector<std::unique_ptr<Pipeline>> lost_pipelines_;
   Batch batch_;
   Request* carry_ = nullptr;
   std::size_t oldest_ = 0;   // slot of the oldest running batch
