@@ -381,9 +381,8 @@ TimePoint Batcher::expected_end(const Request& request, TimePoint now, int64_t r
   }
   const int64_t limit = mine.cost.limit();
   const auto in_last = std::min(static_cast<int64_t>(last_rows), std::max(limit, request.rows_));
-  // What runs now has half of its way before it, as a rule.
-  const Nanoseconds running =
-      admission_.is_running() ? mine.cost.predict(limit) / 2 : Nanoseconds(0);
+  // What runs now may have just begun.
+  const Nanoseconds running = admission_.is_running() ? mine.cost.predict(limit) : Nanoseconds(0);
   const Nanoseconds ahead(static_cast<int64_t>(ahead_ns / static_cast<double>(runners)));
   return now + running + ahead + mine.cost.predict(in_last);
 }

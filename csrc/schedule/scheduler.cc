@@ -100,8 +100,8 @@ Status Scheduler::check_deadline(const Request& request, TimePoint now) const {
     return std::to_string(std::max<int64_t>((at - now).count(), 0) / 1000) + " us";
   };
   return {ErrorCode::kDeadlineExceeded, "the deadline cannot be met: an answer is expected in " +
-                                      in_us(end) + ", the deadline is in " +
-                                      in_us(request.deadline)};
+                                            in_us(end) + ", the deadline is in " +
+                                            in_us(request.deadline)};
 }
 
 Status Scheduler::submit(const RequestRef& request, int64_t rows) {
