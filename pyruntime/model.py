@@ -93,9 +93,9 @@ class Model(Handle):
         """Start one request; arguments as for `infer`.
 
         The memory of `inputs` is kept, and must not be changed, until the future is done. What
-        `infer` returns or raises, the future does; but bad inputs, Overloaded and Unavailable
-        are raised here. The future's cancel() returns True while the request has not begun to
-        run; one that runs may still end as cancelled.
+        `infer` returns or raises, the future does; but bad inputs, Overloaded, Unavailable and
+        a deadline that cannot be met are raised here. The future's cancel() returns True while
+        the request has not begun to run; one that runs may still end as cancelled.
         """
         completions = _completions()
         future: InferFuture = completions.InferFuture()

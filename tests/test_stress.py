@@ -171,8 +171,8 @@ def call_by_futures(scene: Scene, rng: random.Random) -> None:
             keywords = limits(rng) if flood is None else {}
             try:
                 future = scene.model(asked.model).submit(asked.inputs, **keywords)
-            except pyruntime.Overloaded:
-                scene.count("submit", "Overloaded")
+            except (pyruntime.Overloaded, pyruntime.DeadlineExceeded) as error:
+                scene.count("submit", type(error).__name__)
                 continue
             burst.append((asked, future))
             if rng.random() < 0.15:
