@@ -51,4 +51,4 @@ class Closing : public rl::test_suite<Closing, kCallers + 1> {
 
 }  // namespace pyruntime::checking
 
-int main() { return pyruntime::checking::explore<pyruntime::checking::Closing>(200'000); }
+int main() { return pyruntime::checking::explore<pyruntime::checking::Closing>(100'000); }

@@ -47,4 +47,4 @@ class Handing : public rl::test_suite<Handing, 4> {
 
 }  // namespace pyruntime::checking
 
-int main() { return pyruntime::checking::explore<pyruntime::checking::Handing>(150'000); }
+int main() { return pyruntime::checking::explore<pyruntime::checking::Handing>(60'000); }

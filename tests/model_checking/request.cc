@@ -101,4 +101,4 @@ class Answering : public rl::test_suite<Answering, 4> {
 }  // namespace checking
 }  // namespace pyruntime
 
-int main() { return pyruntime::checking::explore<pyruntime::checking::Answering>(200'000); }
+int main() { return pyruntime::checking::explore<pyruntime::checking::Answering>(60'000); }
