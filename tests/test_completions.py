@@ -122,6 +122,7 @@ def test_cancelling_from_many_threads_loses_nothing(runtime) -> None:
 
 def test_a_deadline_that_passes_in_the_queue_is_exceeded(slow) -> None:
     first = slow.submit(rows(1))
+    time.sleep(0.02)  # it runs: else the one with a deadline would go before it
     second = slow.submit(rows(2), timeout_s=0.01)
     with pytest.raises(DeadlineExceeded, match="deadline passed"):
         second.result(5)

@@ -92,8 +92,9 @@ Status Scheduler::enter(Request& request, int64_t rows) {
 }
 
 Status Scheduler::check_deadline(const Request& request, TimePoint now) const {
-  // Where nothing runs or waits, a request always may: it shows what a run costs now.
-  if (request.deadline == kNever || admission_.outstanding() == 0) return {};
+  // Where nothing runs or waits, a request always may: it shows what a run costs
+  // now. One that comes too late for this version is told that first.
+  if (request.deadline == kNever || admission_.outstanding() == 0 || !is_accepting()) return {};
   const TimePoint end = batcher_.expected_end(request, now, slot_count_);
   if (end <= request.deadline) return {};
   const auto in_us = [&](TimePoint at) {

@@ -26,6 +26,26 @@ struct Count {
 
 }  // namespace
 
+TEST_CASE("a version that is being unloaded says so whatever the deadline") {
+  EchoSettings settings;
+  settings.config = {{"echo.delay_us", "100000"}};
+  settings.batching.max_rows = 1;
+  const auto model = load_echo(settings);
+  Numbers numbers = rows_of_four(1, 0);
+  REQUIRE(model->infer(ask(*model, numbers)).ok());  // it knows what a run costs
+  const RequestRef running = ask(*model, numbers);
+  REQUIRE(model->submit(running).ok());
+  const auto refusal = [&] {
+    const RequestRef request = ask(*model, numbers);
+    request->deadline = SteadyClock::instance().now() + std::chrono::milliseconds(50);
+    return model->submit(request).code();
+  };
+  CHECK(refusal() == ErrorCode::kDeadlineExceeded);
+  model->stop_accepting();
+  CHECK(refusal() == ErrorCode::kUnavailable);
+  running->wait();
+}
+
 TEST_CASE("a blocking call returns its own rows") {
   const auto model = load_echo();
   Numbers numbers = rows_of_four(3, 10);
