@@ -158,7 +158,7 @@ void bench_concurrency(Arguments& arguments) {
   const ort::Session session =
       bare_session(settings.model, settings.options.session.intra_op_threads);
   const int64_t most_rows =
-      signature.is_batchable ? std::max<int64_t>(served.model().options().batching.max_rows, 1) : 1;
+      signature.is_batchable ? served.model().options().batching.most_rows() : 1;
   // [i]: of up to kConcurrencies[i] rows at once, one for each thread.
   std::vector<std::vector<BareRun>> runs;
   std::vector<Line> lines;

@@ -122,7 +122,7 @@ void check_conservation(const SchedulerStatsSnapshot& before, const SchedulerSta
 double measure_capacity(const ServedModel& served, double seconds) {
   ClosedLoop loop(served);
   const auto rows =
-      static_cast<int>(std::clamp<int64_t>(served.model().options().batching.max_rows, 32, 256));
+      static_cast<int>(std::clamp<int64_t>(served.model().options().batching.most_rows(), 32, 256));
   double best = 0;
   for (const int in_flight : {rows, 2 * rows, 4 * rows}) {
     best = std::max(best, loop.rate(in_flight, to_nanoseconds(seconds / 3)));

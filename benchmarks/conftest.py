@@ -81,7 +81,7 @@ def _run_bench_scheduler(program: Path, model: Path) -> dict[str, float] | None:
     if not program.exists():
         return None
     done = subprocess.run(
-        [program, str(pyruntime.Batching().max_rows), model],
+        [program, "0", model],  # found by the scheduler, as the default is
         env={"PYRUNTIME_ONNXRUNTIME": find_onnxruntime()},
         stdout=subprocess.PIPE,
         text=True,
