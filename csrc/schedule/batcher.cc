@@ -227,25 +227,20 @@ bool Batcher::pop_any(std::size_t priority, Lane::Entry* entry) {
 }
 
 bool Batcher::pop_starved(Lane::Entry* entry) {
-  bool is_passed_over = has_work(0);
+  bool is_higher_waiting = has_work(0);
   for (std::size_t priority = 1; priority < kPriorityCount; ++priority) {
-    if (!has_work(priority)) {
-      passed_over_since_[priority].store(0, std::memory_order_relaxed);
+    std::atomic<int64_t>& since = passed_over_since_[priority];
+    const bool is_waiting = has_work(priority);
+    if (!is_waiting || !is_higher_waiting) {
+      since.store(0, std::memory_order_relaxed);  // none waits, or it is its turn
+      is_higher_waiting |= is_waiting;
       continue;
     }
-    if (is_passed_over) {
-      const TimePoint now = clock_.now();
-      std::atomic<int64_t>& since = passed_over_since_[priority];
-      const int64_t since_ns = since.load(std::memory_order_relaxed);
-      if (since_ns == 0) {
-        since.store(now.time_since_epoch().count(), std::memory_order_relaxed);
-      } else if (now - TimePoint(Nanoseconds(since_ns)) > Lane::kPatience &&
-                 pop_any(priority, entry)) {
-        since.store(now.time_since_epoch().count(), std::memory_order_relaxed);
-        return true;
-      }
-    }
-    is_passed_over = true;
+    const int64_t now_ns = clock_.now().time_since_epoch().count();
+    const int64_t since_ns = since.load(std::memory_order_relaxed);
+    const bool is_starved = since_ns != 0 && Nanoseconds(now_ns - since_ns) > Lane::kPatience;
+    if (since_ns == 0 || is_starved) since.store(now_ns, std::memory_order_relaxed);
+    if (is_starved && pop_any(priority, entry)) return true;
   }
   return false;
 }

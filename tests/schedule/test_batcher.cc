@@ -346,6 +346,24 @@ TEST_CASE("a priority that others keep going before leads a batch in the end") {
   while (!fixture.next().empty()) run(fixture);
 }
 
+TEST_CASE("a priority whose turn it was has not been passed over") {
+  Fixture fixture({.max_rows = 1});
+  const auto add = [&](Priority priority) { return fixture.add(1, 2, priority); };
+  std::vector<RequestRef> low = {add(Priority::kLow), add(Priority::kLow), add(Priority::kLow)};
+  const RequestRef first = add(Priority::kHigh);
+  fixture.next();  // the high one goes before
+  run(fixture);
+  fixture.next();  // the low one's turn
+  run(fixture);
+  CHECK(low[0]->is_done());
+  fixture.clock.advance(2 * Lane::kPatience);
+  const RequestRef second = add(Priority::kHigh);
+  fixture.next();
+  CHECK(fixture.batch.members.front() == second.get());
+  do run(fixture);
+  while (!fixture.next().empty());
+}
+
 TEST_CASE("a batch stops at the limit that its costs set") {
   Fixture fixture({.max_rows = 0});
   std::vector<RequestRef> requests;
