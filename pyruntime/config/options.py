@@ -1,22 +1,14 @@
-"""Options, checked where they are made; the only module that reads files or the environment."""
+"""Options of a model, checked where they are made."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
-from pyruntime.errors import InvalidInput, Unavailable
+from pyruntime.errors import InvalidInput
 from pyruntime.tensors import TensorSpec
 
-__all__ = [
-    "Batching",
-    "InstanceGroup",
-    "ModelOptions",
-    "ProviderOptions",
-    "find_onnxruntime",
-    "read_model_options",
-]
+__all__ = ["MOST_AUTO_ROWS", "Batching", "InstanceGroup", "ModelOptions", "ProviderOptions"]
 
 GRAPH_OPTIMIZATIONS = ("none", "basic", "extended", "all")
 
@@ -218,62 +210,6 @@ class ModelOptions:
                     _make(item_type, item, f"{where}: {name}[{i}]") for i, item in enumerate(items)
                 )
         return _make(cls, values, where)
-
-
-def read_model_options(path: str | os.PathLike[str]) -> ModelOptions:
-    """Read a `model.toml`, whose keys are the fields of ModelOptions.
-
-    Raises InvalidInput that names the file and the key.
-    """
-    import tomllib
-    from pathlib import Path
-
-    where = os.fspath(path)
-    try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{where}: expected TOML, got an error: {error}") from None
-    except OSError as error:
-        raise InvalidInput(f"{where}: {error.strerror}") from None
-    return ModelOptions.from_mapping(values, where=where)
-
-
-def find_onnxruntime(path: str | os.PathLike[str] | None = None) -> str:
-    """Find the library of ONNX Runtime without importing its Python module.
-
-    path: the library itself, or None: what the environment's PYRUNTIME_ONNXRUNTIME says, else
-    the one in the installed wheel. Raises Unavailable that says what to install.
-    """
-    where = "onnxruntime"
-    if path is None:
-        path = os.environ.get("PYRUNTIME_ONNXRUNTIME") or None
-        where = "PYRUNTIME_ONNXRUNTIME"
-    if path is not None:
-        if not os.path.isfile(path):  # noqa: PTH113
-            raise Unavailable(f"{where}: expected the path of a library, got '{os.fspath(path)}'")
-        return os.fspath(path)
-    found = _find_in_wheel()
-    if found is None:
-        raise Unavailable(
-            "ONNX Runtime is not installed: pip install 'pyruntime[cpu]' (or 'pyruntime[cuda12]', "
-            "'pyruntime[cuda13]' with a GPU), or set PYRUNTIME_ONNXRUNTIME to its library"
-        )
-    return found
-
-
-def _find_in_wheel() -> str | None:
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    try:
-        spec = find_spec("onnxruntime")
-    except (ImportError, ValueError):
-        return None
-    for folder in (spec and spec.submodule_search_locations) or ():
-        libraries = sorted(Path(folder, "capi").glob("libonnxruntime.so*"))
-        if libraries:
-            return str(libraries[-1])
-    return None
 
 
 _ITEM_TYPES: dict[str, type[Any]] = {

@@ -1,0 +1,21 @@
+"""Configuration: checked where it is made; nothing else reads files or the environment for it."""
+
+from pyruntime.config.environment import find_onnxruntime
+from pyruntime.config.files import read_model_options
+from pyruntime.config.options import (
+    MOST_AUTO_ROWS,
+    Batching,
+    InstanceGroup,
+    ModelOptions,
+    ProviderOptions,
+)
+
+__all__ = [
+    "MOST_AUTO_ROWS",
+    "Batching",
+    "InstanceGroup",
+    "ModelOptions",
+    "ProviderOptions",
+    "find_onnxruntime",
+    "read_model_options",
+]
