@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pyruntime.bench.histogram import Histogram
+
 __all__ = [
+    "SCENARIOS",
     "SCHEMA",
     "Configuration",
     "Histogram",
@@ -23,18 +26,26 @@ SCHEMA = "pyruntime-bench/1"
 """The first key of every file: another number where the meaning of a field changes."""
 
 
+SCENARIOS = ("closed", "open", "single-stream", "multi-stream", "server", "offline")
+"""Those of this package, and from the third on those of MLPerf, sent by MLCommons' LoadGen."""
+
+
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """One point of the grid: all that was chosen, so that equal ones can be compared.
 
-    model: its name; target: "inproc" or "grpc://HOST:PORT".
+    model: its name. target: "inproc", "grpc://HOST:PORT", "grpc://unix:PATH", or what a client
+    of another protocol calls its server.
     device, provider, threads, instances, max_rows: of the model; None where the target is a
     server that does not say.
     rows: of each request.
-    scenario: "closed", "single-stream", "multi-stream", "server" or "offline".
-    concurrency: requests in flight, None where arrivals decide.
-    rate_per_s: intended arrivals, None where answers decide.
-    generator: what sent the requests, "own" or "loadgen".
+    scenario: one of SCENARIOS.
+    concurrency: requests in flight ("closed", "single-stream"); samples of a query
+    ("multi-stream"); None where arrivals decide.
+    rate_per_s: intended arrivals ("open", "server"), None where answers decide and where the
+    rate was searched for.
+    slo: as "p99=10ms" where the highest rate was searched for that keeps it. The measurement is
+    then at that rate, its figure "max_rate_per_s".
     """
 
     model: str
@@ -48,30 +59,17 @@ class Configuration:
     max_rows: int | str | None = None
     concurrency: int | None = None
     rate_per_s: float | None = None
-    generator: str = "own"
-
-
-@dataclass(frozen=True, slots=True)
-class Histogram:
-    """Latencies in buckets of equal relative width (1/128): any quantile, within 1 %.
-
-    counts: by index of the bucket, those that are not empty; see pyruntime.bench.histogram.
-    """
-
-    counts: Mapping[int, int]
-    min_us: float
-    max_us: float
-    sum_us: float
+    slo: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Repetition:
     """One of the runs of a measurement, after warm-up.
 
-    seconds: that it took; requests: answered with a result in that time; rows: of these.
+    seconds: that it took; requests: answered with a result; rows: of these.
     errors: requests by the name of their error ("Overloaded", "DeadlineExceeded").
     latency: of the answered, from the intended send time where arrivals are intended.
-    service: the same from the real send time, None where that is the same.
+    service: the same from the real send time, None where that is the same or unknown.
     cpu_s: processor time of the process that serves, None where it is not on this machine.
     peak_bytes: of its resident memory.
     batch_rows: runs of the engine by their rows, None where the server does not say.
@@ -94,10 +92,13 @@ class Repetition:
 class Measurement:
     """What was measured at one point of the grid.
 
-    repetitions: at least one. figures: by name ("p50_us", "p90_us", "p99_us", "p999_us",
-    "max_us", "mean_us", "requests_per_s", "rows_per_s", "cpu_us_per_request", "errors_share",
-    "energy_j_per_request" and so on): the median of the repetitions.
-    ci: where that median lies with 95 % confidence, by name.
+    repetitions: at least one.
+    figures: by name ("p50_us", "p90_us", "p99_us", "p999_us", "max_us", "mean_us",
+    "requests_per_s", "rows_per_s", "cpu_us_per_request", "errors_share", "batch_rows_mean",
+    "energy_j_per_request" and so on): the median of the repetitions; see
+    pyruntime.bench.summary, which computes them. One that has no value, such as a latency
+    where nothing was answered, is absent.
+    ci: where that median lies with 95 % confidence, by name; as pyruntime.bench.figures.interval.
     is_steady: the interval asked for was reached in time; if not, `warnings` says how far it got.
     generator_share: of the load generator's own limit that was used; from 0.5 on, what was
     measured may be the generator and `warnings` says so. None where that was not measured.
@@ -130,7 +131,10 @@ class Results:
     """One file.
 
     created: ISO 8601, UTC. command: as it was given.
-    fingerprint: machine, software, model (file, sha256, opset, parameters, FLOPs) and options.
+    fingerprint: "machine" (cpu, cores, memory_bytes, gpu, kernel and so on), "versions" by
+    library, "models" by name (file, sha256, size_bytes, opset, parameters, flops_per_row, inputs,
+    outputs; None where unknown), "server" (name, version, extensions; None in process),
+    "request" (shapes by model, seed, source of the values) and "options" (how was measured).
     warnings: of the checks of the environment before the first measurement.
     """
 

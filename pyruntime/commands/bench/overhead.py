@@ -1,31 +1,23 @@
-"""`pyruntime bench`: measurements, each with its own reference beside it."""
+"""`pyruntime bench overhead`: the ledger of where the time of a request goes."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyruntime.commands.bench.arguments import dim, numbers
+
 if TYPE_CHECKING:
+    import argparse
     from argparse import Namespace
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
-def add_parser(commands: Commands) -> None:
-    """Add this command's parser, with one for each measurement."""
-    parser = commands.add_parser(
-        "bench",
-        help="measure where the time between a caller and a model goes",
-        description="Measurements of this machine and this installation.",
-    )
-    benches = parser.add_subparsers(title="measurements", metavar="MEASUREMENT", required=True)
-    _add_overhead(benches)
-
-
-def _add_overhead(benches: Commands) -> None:
+def add_parser(benches: Commands) -> None:
+    """Add this measurement's parser."""
     parser = benches.add_parser(
         "overhead",
         help="the ledger: what each step between the bare engine and a caller costs",
@@ -40,7 +32,7 @@ def _add_overhead(benches: Commands) -> None:
     parser.add_argument(
         "--in-flight",
         metavar="N,...",
-        type=_numbers,
+        type=numbers,
         default=(1, 8, 32),
         help="requests at once, beside 1. Default: 1,8,32",
     )
@@ -54,7 +46,7 @@ def _add_overhead(benches: Commands) -> None:
     parser.add_argument(
         "--dim",
         metavar="NAME=SIZE",
-        type=_dim,
+        type=dim,
         action="append",
         default=[],
         help="size of a dynamic dimension other than the rows, by its symbol or as INPUT.AXIS; "
@@ -68,10 +60,10 @@ def _add_overhead(benches: Commands) -> None:
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random inputs")
     parser.add_argument("--json", metavar="FILE", help="write the figures there; -: print them")
-    parser.set_defaults(run=run_overhead)
+    parser.set_defaults(run=run)
 
 
-def run_overhead(args: Namespace) -> int:
+def run(args: Namespace) -> int:
     """Measure, and print."""
     from pyruntime.bench import overhead
     from pyruntime.config import read_model_options
@@ -101,17 +93,3 @@ def run_overhead(args: Namespace) -> int:
     if args.json:
         Path(args.json).write_text(text + "\n", encoding="utf-8")
     return 0
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for number in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected numbers as 1,8,32, got {text!r}") from None
-
-
-def _dim(text: str) -> tuple[str, int]:
-    name, _, size = text.rpartition("=")
-    if not name or not size.isascii() or not size.isdigit():
-        raise argparse.ArgumentTypeError(f"expected NAME=SIZE, got {text!r}")
-    return name, int(size)
