@@ -37,12 +37,20 @@ class Model(Handle):
     name: of the model.
     """
 
-    def __init__(self, runtime: "Runtime", model: _core.ModelVersion, *, follows_latest: bool):
-        """Made by a Runtime."""
+    def __init__(
+        self,
+        runtime: "Runtime",
+        model: _core.ModelVersion,
+        *,
+        follows_latest: bool,
+        options: ModelOptions | None = None,
+    ):
+        """Made by a Runtime. options: of the version, where it is one."""
         super().__init__(runtime._native.capsule, model.capsule, follows_latest=follows_latest)
         self._runtime = runtime
         self._first = _Description(model)
         self._follows_latest = follows_latest
+        self._options = options
 
     @property
     def version(self) -> int:
@@ -72,6 +80,9 @@ class Model(Handle):
     @property
     def options(self) -> ModelOptions:
         """What it was loaded with."""
+        if self._options is not None:
+            self._native()  # raises when it is unloaded
+            return self._options
         return self._runtime._options_of(self.name, self.version)
 
     @property

@@ -7,12 +7,15 @@ import threading
 import time
 import weakref
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pyruntime import _core
 from pyruntime.config import ModelOptions, find_onnxruntime
 from pyruntime.errors import InvalidInput, ModelNotFound, Unavailable
 from pyruntime.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Model", "Runtime"]
 
@@ -58,11 +61,16 @@ class Runtime:
         *,
         version: int | None = None,
         options: ModelOptions | None = None,
+        warm_up: "Callable[[Model], None] | None" = None,
+        replace: bool = False,
     ) -> Model:
         """Load a version of a model beside those that are loaded, and serve it.
 
         source: path of an .onnx file, or its bytes; None for an engine that needs neither.
         version: at least 1; None: one more than the highest loaded.
+        warm_up: called with the version before anybody else sees it; what it raises ends the load.
+        replace: whether that version may be loaded already. The new one then takes its place in
+            one step, and the old one is unloaded once it has answered what it accepted.
 
         Returns that version. Raises InvalidInput (bad file, options, version taken), Unavailable
         (engine or device absent: says what to install), Unimplemented, EngineError.
@@ -73,14 +81,18 @@ class Runtime:
             self._configure_onnx()
         data = bytes(source) if isinstance(source, bytes | bytearray | memoryview) else None
         path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
-        version = self._reserve(name, version)
+        version = self._reserve(name, version, replace=replace)
         try:
             native = _core.ModelVersion.load(name, version, path=path, data=data, options=options)
-            model = Model(self, native, follows_latest=False)
-            self._serve(native, model, options)
+            model = Model(self, native, follows_latest=False, options=options)
+            if warm_up is not None:
+                warm_up(model)
+            old = self._serve(native, model, options)
         finally:
             with self._lock:
                 self._loading.discard((name, version))
+        if old is not None:
+            old.close()
         return model
 
     def model(self, name: str, version: int | None = None) -> Model:
@@ -182,7 +194,7 @@ class Runtime:
             return
         _core.configure_onnx_library(path=find_onnxruntime(self._onnxruntime), **self._pool_options)
 
-    def _reserve(self, name: str, version: int | None) -> int:
+    def _reserve(self, name: str, version: int | None, *, replace: bool) -> int:
         """A version that nobody else is loading."""
         self._check_process()
         with self._lock:
@@ -191,17 +203,23 @@ class Runtime:
             taken = {key[1] for key in (*self._models, *self._loading) if key[0] == name}
             if version is None:
                 version = max(taken, default=0) + 1
-            if version in taken:
+            if (name, version) in self._loading:
+                raise InvalidInput(f"model '{name}': version {version} is being loaded already")
+            if version in taken and not replace:
                 raise InvalidInput(f"model '{name}': version {version} is loaded already")
             self._loading.add((name, version))
         return version
 
-    def _serve(self, native: _core.ModelVersion, model: Model, options: ModelOptions) -> None:
+    def _serve(
+        self, native: _core.ModelVersion, model: Model, options: ModelOptions
+    ) -> _core.ModelVersion | None:
+        """Make it visible; return the version that it took the place of."""
         with self._lock:
             if self._refusal is not None:
                 raise Unavailable(f"model '{model.name}': the runtime has {self._refusal}")
-            self._native.add(native)
+            old = self._native.exchange(native)
             self._models[model.name, native.version] = (model, options)
+        return old
 
     def _unload_one(self, name: str, version: int) -> None:
         # Removing drops the name at once; closing waits, without the GIL, for what runs.

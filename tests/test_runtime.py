@@ -13,7 +13,14 @@ import pytest
 from models_for_tests import echo, path_of, reference, rows
 
 import pyruntime
-from pyruntime import DeadlineExceeded, InvalidInput, ModelNotFound, TensorSpec, Unavailable
+from pyruntime import (
+    DeadlineExceeded,
+    InvalidInput,
+    Model,
+    ModelNotFound,
+    TensorSpec,
+    Unavailable,
+)
 
 
 @pytest.fixture
@@ -171,6 +178,36 @@ def test_a_version_is_loaded_once(runtime) -> None:
     runtime.load("m", path_of("identity_f32"), version=5)
     with pytest.raises(InvalidInput, match="model 'm': version 5 is loaded already"):
         runtime.load("m", path_of("identity_f32"), version=5)
+
+
+def test_a_version_is_warmed_up_before_anybody_sees_it() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def warm_up(model: Model) -> None:
+        model.infer(rows(1))
+        model.warm_up()
+        seen.append((model.version, len(runtime.models())))
+
+    with pyruntime.Runtime() as runtime:
+        runtime.load("m", options=echo(), warm_up=warm_up)
+        assert seen == [(1, 0)]
+        with pytest.raises(ZeroDivisionError):
+            runtime.load("m", options=echo(), warm_up=lambda model: 1 / 0)  # type: ignore[arg-type]
+        assert [model.version for model in runtime.models()] == [1]
+        assert runtime.load("m", options=echo()).version == 2
+
+
+def test_a_version_takes_the_place_of_its_predecessor() -> None:
+    with pyruntime.Runtime() as runtime:
+        old = runtime.load("m", options=echo(), version=5)
+        follower = runtime.model("m")
+        new = runtime.load("m", options=echo(max_rows=3), version=5, replace=True)
+        assert not old.is_ready
+        assert new.is_ready
+        assert follower.options.batching.max_rows == 3
+        assert [model.version for model in runtime.models()] == [5]
+        old.unload()  # it is gone, and its successor is not its to unload
+        assert new.is_ready
 
 
 def test_loads_at_once_get_versions_of_their_own(runtime) -> None:

@@ -191,6 +191,9 @@ void bind_registry(py::module_& module) {
       .def(py::init(&make_registry))
       .def("add", &Registry::add, py::arg("model"), py::call_guard<py::gil_scoped_release>(),
            "Serve `model`. Raises InvalidInput if that version is served already.")
+      .def("exchange", &Registry::exchange, py::arg("model"),
+           py::call_guard<py::gil_scoped_release>(),
+           "Serve `model` in place of that version; return the one that gave way, or None.")
       .def("remove", &Registry::remove, py::arg("name"), py::arg("version"),
            py::call_guard<py::gil_scoped_release>(),
            "Stop serving a version and return it. Raises ModelNotFound.")

@@ -35,6 +35,16 @@ void Registry::add(std::shared_ptr<ModelVersion> model) {
   routes_.replace(std::move(routes));
 }
 
+std::shared_ptr<ModelVersion> Registry::exchange(std::shared_ptr<ModelVersion> model) {
+  const std::lock_guard lock(write_mutex_);
+  auto routes = routes_.read([](const Routes& now) { return std::make_unique<Routes>(now); });
+  Route& route = (*routes)[model->name()];
+  std::shared_ptr<ModelVersion> old = route.pick(model->version());
+  route.add(std::move(model));
+  routes_.replace(std::move(routes));
+  return old;
+}
+
 std::shared_ptr<ModelVersion> Registry::remove(std::string_view name, int64_t version) {
   const std::lock_guard lock(write_mutex_);
   std::shared_ptr<ModelVersion> model;

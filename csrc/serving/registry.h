@@ -27,6 +27,10 @@ class Registry {
   // Serves `model` from now on. Throws InvalidInput if that version is served.
   void add(std::shared_ptr<ModelVersion> model);
 
+  // The same, but a served version of that number gives way in one step: no
+  // request meets neither. Returns it (close() drains it), or nullptr.
+  std::shared_ptr<ModelVersion> exchange(std::shared_ptr<ModelVersion> model);
+
   // Stops serving it and returns it (its users may still hold it; close()
   // drains it). Throws ModelNotFound.
   std::shared_ptr<ModelVersion> remove(std::string_view name, int64_t version);

@@ -161,14 +161,15 @@ Status InferCall::State::begin() {
   return {ErrorCode::kCancelled, "cancelled by the caller before it ran"};
 }
 
-// Whether the call asked for the latest version, which was unloaded between
-// being found and being asked, and is now decoded for the one that took its
-// place.
+// Whether the version was unloaded between being found and being asked, and the
+// call is now decoded for the one that took its place.
 bool InferCall::State::find_successor(const Status& refusal) {
-  if (refusal.code() != ErrorCode::kUnavailable || !view.model_version.empty()) return false;
+  if (refusal.code() != ErrorCode::kUnavailable) return false;
   const ModelVersion* const refused = model.get();
-  std::shared_ptr<ModelVersion> latest;
-  if (!registry->find(view.model_name, kLatest, &latest).ok() || latest.get() == refused) {
+  int64_t version = kLatest;
+  std::shared_ptr<ModelVersion> successor;
+  if (!parse_model_version(view.model_version, &version).ok() ||
+      !registry->find(view.model_name, version, &successor).ok() || successor.get() == refused) {
     return false;
   }
   const std::lock_guard lock(request_mutex);

@@ -39,6 +39,18 @@ TEST_CASE("a version is loaded once at a time") {
   registry.add(load_echo());
 }
 
+TEST_CASE("an exchanged version is served in place of the one that it gives back") {
+  Registry registry;
+  const auto first = load_echo({}, 3);
+  const auto second = load_echo({}, 3);
+  CHECK(registry.exchange(first) == nullptr);
+  CHECK(registry.exchange(second) == first);
+  std::shared_ptr<ModelVersion> model;
+  REQUIRE(registry.find("echo", 3, &model).ok());
+  CHECK(model == second);
+  CHECK(registry.list().size() == 1);
+}
+
 TEST_CASE("a removed version lives on for those who hold it") {
   Registry registry;
   registry.add(load_echo());
