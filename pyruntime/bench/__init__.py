@@ -1,9 +1,26 @@
 """Measurements of this machine and this installation, each with its own reference beside it.
 
-`overhead` is the ledger of where the time between a caller and a model goes.
+`overhead` is the ledger of where the time between a caller and a model goes. `compare` sets runs
+side by side.
 """
 
+from pyruntime.bench.comparing import compare
+from pyruntime.bench.differences import Check, Difference, Differences, Side, Unmatched
+from pyruntime.bench.frames import to_frame
 from pyruntime.bench.ledger import Comparison, Ledger, Skipped, Step
 from pyruntime.bench.measuring import overhead
 
-__all__ = ["Comparison", "Ledger", "Skipped", "Step", "overhead"]
+__all__ = [
+    "Check",
+    "Comparison",
+    "Difference",
+    "Differences",
+    "Ledger",
+    "Side",
+    "Skipped",
+    "Step",
+    "Unmatched",
+    "compare",
+    "overhead",
+    "to_frame",
+]

@@ -1,0 +1,89 @@
+"""Compares runs: the same configurations on both sides, figure by figure."""
+
+from collections.abc import Sequence
+
+from pyruntime.bench.conditions import parse_condition, resolve_figure
+from pyruntime.bench.differences import Differences
+from pyruntime.bench.fingerprint_differences import fingerprint_warnings
+from pyruntime.bench.judging import check, judge
+from pyruntime.bench.matching import Group, Input, Place, describe, match, read_groups
+from pyruntime.errors import InvalidInput
+
+__all__ = ["compare"]
+
+_MOST_ALIKE = 4  # warnings of single configurations, of each side
+
+
+def compare(
+    *sides: Input | Sequence[Input],
+    labels: Sequence[str] | None = None,
+    figures: Sequence[str] | None = None,
+    fail_if: Sequence[str] = (),
+    run_to_run: float = 0.01,
+) -> Differences:
+    """Set the runs of each side beside those of the first, the baseline.
+
+    sides: at least two; each a file, Results, or several of them: runs of the same thing. With
+    three or more runs a side, what changes from run to run is measured instead of assumed.
+    labels: of the sides; None: the files' names.
+    figures: those to compare, ["all"], or None: the usual ones, of those that the files have.
+    fail_if: conditions such as "p99 > 1.1x"; see docs/benchmarking.md.
+    run_to_run: standard deviation of a figure from one run to the next, as a share, assumed for a
+    side of a single run.
+
+    Raises InvalidInput: a file that is none of those, sides without a configuration in common, a
+    figure or condition that does not fit.
+    """
+    if len(sides) < 2:
+        raise InvalidInput(f"compare: expected at least two sides, got {len(sides)}")
+    if not 0 <= run_to_run < 1:
+        raise InvalidInput(f"run_to_run: expected a share from 0 to 1, got {run_to_run:g}")
+    groups = read_groups(sides, labels)
+    compared, places, unmatched = match(groups)
+    runs = [
+        run for place in places for each in (place.before, *place.after.values()) for run in each
+    ]
+    known = sorted({name for run in runs for name in run.figures})
+    if figures is None:
+        wanted = [name for name in groups[0].sources[0].default_figures if name in known]
+    elif list(figures) == ["all"]:
+        wanted = known
+    else:
+        wanted = [resolve_figure(name, known, "figures") for name in figures]
+    conditions = [parse_condition(text, known) for text in fail_if]
+    return Differences(
+        sides=tuple(group.side for group in groups),
+        compared=compared,
+        rows=judge(places, wanted, run_to_run),
+        unmatched=tuple(unmatched),
+        checks=check(conditions, places, run_to_run),
+        warnings=tuple(_warnings(groups, places, run_to_run)),
+        run_to_run=run_to_run,
+    )
+
+
+def _warnings(groups: Sequence[Group], places: Sequence[Place], run_to_run: float) -> list[str]:
+    first, *others = groups
+    lines = []
+    for group in others:
+        one, other = first.sources[0].fingerprint, group.sources[0].fingerprint
+        lines += fingerprint_warnings(one, other, (first.side.label, group.side.label))
+    for group in groups:
+        label = group.side.label
+        texts = [
+            f"{label}, {describe(run.configuration)}: {text}"
+            for place in places
+            for run in (place.before if group is first else place.after.get(label, ()))
+            for text in run.warnings
+        ]
+        lines += texts[:_MOST_ALIKE]
+        if len(texts) > _MOST_ALIKE:
+            lines.append(f"{label}: {len(texts) - _MOST_ALIKE} more such warnings")
+    single = [group.side.label for group in groups if len(group.sources) == 1]
+    if single:
+        lines.append(
+            f"one run of {' and '.join(single)} tells nothing of the next: it is taken to vary by "
+            f"{100 * run_to_run:g} %, or by as much as its repetitions do if that is more; three "
+            "or more runs a side (a1.json,a2.json,a3.json) measure it"
+        )
+    return list(dict.fromkeys(lines))

@@ -1,0 +1,192 @@
+"""What `compare` can read: files of this package and of pytest-benchmark, as one kind of thing."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyruntime.bench.files import from_json
+from pyruntime.bench.results import Measurement, Results
+from pyruntime.bench.summary import FIGURES, figure
+from pyruntime.errors import InvalidInput
+
+__all__ = ["Entry", "Source", "Stated", "of_results", "read_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """A figure of which only a 95 % interval is known, or not even that."""
+
+    value: float
+    ci: tuple[float, float] | None
+
+
+Observed = Sequence[float] | Stated
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One configuration, and by name its figures: of each repetition, or as stated.
+
+    warnings: about this one.
+    """
+
+    configuration: Mapping[str, Any]
+    figures: Mapping[str, Observed]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One run.
+
+    kind: "results", "ledger" or "pytest-benchmark".
+    subject: fields of the configurations that say what was measured, not how.
+    default_figures: those that are compared where none are asked for, if they are there.
+    """
+
+    file: str
+    kind: str
+    fingerprint: Mapping[str, Any]
+    entries: tuple[Entry, ...]
+    subject: tuple[str, ...] = ()
+    default_figures: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+
+def read_source(path: str | os.PathLike[str]) -> Source:
+    """Read one file. Raises InvalidInput that says what it is instead."""
+    where = os.fspath(path)
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidInput(f"{where}: {error.strerror}") from None
+    except ValueError as error:  # also of bytes that are no text
+        raise InvalidInput(f"{where}: expected JSON, got an error: {error}") from None
+    for is_kind, make in _KINDS:
+        if isinstance(value, dict) and is_kind(value):
+            try:
+                return make(value, where)
+            except (KeyError, TypeError, AttributeError, IndexError) as error:
+                raise InvalidInput(
+                    f"{where}: {type(error).__name__}: {error}: not as its program writes it"
+                ) from None
+    raise InvalidInput(
+        f"{where}: expected the JSON of `bench run`, of `bench overhead` or of pytest-benchmark, "
+        f"got {_kind_of(value)}"
+    )
+
+
+def of_results(results: Results, where: str) -> Source:
+    """Results that are in memory."""
+    return Source(
+        file=where,
+        kind="results",
+        fingerprint=results.fingerprint,
+        entries=tuple(_entry(each) for each in results.measurements),
+        subject=("model", "target", "device", "provider", "threads", "instances", "max_rows"),
+        default_figures=(
+            *("p50_us", "p99_us", "requests_per_s", "max_rate_per_s"),
+            *("cpu_us_per_request", "errors_share", "energy_j_per_request"),
+        ),
+        warnings=results.warnings,
+    )
+
+
+def _entry(measurement: Measurement) -> Entry:
+    figures: dict[str, Observed] = {}
+    for name, value in measurement.figures.items():
+        values = figure(measurement.repetitions, name) if name in FIGURES else []
+        figures[name] = values or Stated(value, measurement.ci.get(name))
+    configuration = {k: v for k, v in asdict(measurement.configuration).items() if v is not None}
+    warnings = list(measurement.warnings)
+    if not measurement.is_complete:
+        warnings.insert(0, "ended early; these are the figures until then")
+    return Entry(configuration, figures, tuple(warnings))
+
+
+def _of_results_json(value: dict[str, Any], where: str) -> Source:
+    return of_results(from_json(value, where=where), where)
+
+
+def _of_ledger(value: dict[str, Any], where: str) -> Source:
+    entries = []
+    for step in value["steps"]:
+        figures = {
+            name: Stated(float(step[name]), _pair(step["ci"].get(name)))
+            for name in ("p50_us", "p99_us", "rows_per_s", "ratio_to_run", "us_per_request")
+        }
+        entries.append(Entry({"step": step["name"], "in_flight": step["in_flight"]}, figures))
+    print_ = dict(value["fingerprint"])
+    # As `bench run` sorts it.
+    parts = {name: print_.pop(name) for name in ("versions", "model", "request") if name in print_}
+    options = {name: print_.pop(name) for name in ("options", "threads", "provider")}
+    return Source(
+        file=where,
+        kind="ledger",
+        fingerprint={"machine": print_, "options": options, **parts},
+        entries=tuple(entries),
+        default_figures=("p50_us", "rows_per_s", "ratio_to_run"),
+        warnings=tuple(value["warnings"]),
+    )
+
+
+_BLOCKS = 20
+
+
+def _of_pytest_benchmark(value: dict[str, Any], where: str) -> Source:
+    entries = []
+    for each in value["benchmarks"]:
+        stats = each["stats"]
+        # Rounds are single calls; a block of them is what a repetition is elsewhere.
+        blocks = np.array_split(np.array(stats.get("data") or [], float), _BLOCKS)
+        median: Observed
+        if all(block.size for block in blocks):
+            median = [1e6 * float(np.median(block)) for block in blocks]
+        else:
+            half = 1.96 * 1.2533 * stats["iqr"] / 1.349 / stats["rounds"] ** 0.5
+            middle = stats["median"]
+            median = Stated(1e6 * middle, (1e6 * (middle - half), 1e6 * (middle + half)))
+        figures: dict[str, Observed] = {
+            "median_us": median,
+            "min_us": Stated(1e6 * stats["min"], None),
+        }
+        entries.append(Entry({"benchmark": each["fullname"]}, figures))
+    info = value.get("machine_info", {})
+    cpu = info.get("cpu", {})
+    return Source(
+        file=where,
+        kind="pytest-benchmark",
+        fingerprint={
+            "machine": {
+                "cpu": cpu.get("brand_raw"),
+                "cores": cpu.get("count"),
+                "kernel": info.get("release"),
+            },
+            "versions": {"python": info.get("python_version")},
+        },
+        entries=tuple(entries),
+        default_figures=("median_us",),
+    )
+
+
+def _pair(ci: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if ci is None else (float(ci[0]), float(ci[1]))
+
+
+def _kind_of(value: object) -> str:
+    if not isinstance(value, dict):
+        return f"a JSON {type(value).__name__}"
+    keys = ", ".join(repr(key) for key in list(value)[:4])
+    return f"an object with the keys {keys}" if keys else "an empty object"
+
+
+_KINDS: tuple[tuple[Callable[[dict[str, Any]], bool], Callable[..., Source]], ...] = (
+    (lambda value: str(value.get("schema", "")).startswith("pyruntime-bench/"), _of_results_json),
+    (lambda value: {"steps", "turns", "slice_ms"} <= set(value), _of_ledger),
+    (lambda value: {"benchmarks", "machine_info"} <= set(value), _of_pytest_benchmark),
+)
