@@ -9,7 +9,7 @@ with pyruntime.Runtime() as runtime:
 
 from pathlib import Path as _Path
 
-from pyruntime.config import Batching, InstanceGroup, ModelOptions, ProviderOptions
+from pyruntime.config import Batching, InstanceGroup, ModelOptions, Padding, ProviderOptions
 from pyruntime.devices import DeviceInfo, devices
 from pyruntime.errors import (
     Cancelled,
@@ -53,6 +53,7 @@ __all__ = [
     "ModelOptions",
     "ModelStats",
     "Overloaded",
+    "Padding",
     "PoolStats",
     "ProviderOptions",
     "PyRuntimeError",

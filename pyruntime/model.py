@@ -142,7 +142,8 @@ class Model(Handle):
 
         rows: None: 1, 2, 4 and so on to the largest batch, until a row gets no cheaper or a
         second has passed. The scheduler then knows what batches cost before the first request.
-        Dynamic dimensions other than the first count as 1. Raises what `infer` does.
+        Dynamic dimensions other than the first count as 1, or as each of the sizes to which they
+        are padded. Raises what `infer` does.
         """
         for name, value in (("rows", rows), ("runs", runs)):
             if value is not None and value < 1:

@@ -71,6 +71,19 @@ SessionOptions to_session_options(py::handle options) {
   return session;
 }
 
+PaddingOptions to_padding(py::handle padding) {
+  PaddingOptions result;
+  result.dim = padding.attr("dim").cast<std::string>();
+  result.value = padding.attr("value").cast<double>();
+  for (const py::handle item : padding.attr("values").attr("items")()) {
+    result.values.push_back(item.cast<std::pair<std::string, double>>());
+  }
+  result.outputs = padding.attr("outputs").cast<std::vector<std::string>>();
+  result.sizes = padding.attr("sizes").cast<std::vector<int64_t>>();
+  result.largest = padding.attr("largest").cast<int64_t>();
+  return result;
+}
+
 }  // namespace
 
 ModelOptions to_model_options(py::handle options) {
@@ -84,6 +97,9 @@ ModelOptions to_model_options(py::handle options) {
   result.batching.queue_capacity = batching.attr("queue_capacity").cast<int>();
   result.batching.queue_rows = batching.attr("queue_rows").cast<int64_t>();
   result.batching.queue_bytes = batching.attr("queue_bytes").cast<int64_t>();
+  for (const py::handle padding : batching.attr("padding")) {
+    result.batching.padding.push_back(to_padding(padding));
+  }
   result.instances.clear();
   for (const py::handle group : options.attr("instances")) {
     result.instances.push_back(

@@ -5,46 +5,18 @@
 #include <sstream>
 #include <utility>
 
-#include "engine/string_tensor.h"
+#include "schedule/placement.h"
 
 namespace pyruntime {
 namespace {
 
-constexpr std::size_t kAlignment = 64;
 // Up to this many bytes of inputs and outputs, copying rows into bound memory
 // is cheaper than describing the caller's memory to the engine.
 constexpr std::size_t kBoundBytes = std::size_t{64} << 10;
 
-// Bindings are kept for each number of rows up to this.
+// Bindings are kept for each number of rows up to this, of so many shapes.
 constexpr int64_t kMaxBoundRows = 256;
-
-// A result smaller than this part of its batch's is copied: a caller who keeps
-// it would keep the others' memory too.
-constexpr std::size_t kSmallShare = 8;
-
-std::size_t aligned(std::size_t bytes) { return (bytes + kAlignment - 1) & ~(kAlignment - 1); }
-
-// Places tensors one behind the other from `base`; null only measures.
-// Returns the bytes they take.
-std::size_t place(std::vector<Tensor>& tensors, std::byte* base) {
-  std::size_t at = 0;
-  for (Tensor& tensor : tensors) {
-    tensor.data = base == nullptr ? nullptr : base + at;
-    at += aligned(tensor.size_bytes());
-  }
-  return at;
-}
-
-// A request may own no rows at all; memory of no bytes has an address too.
-std::size_t at_least_one(std::size_t bytes) { return std::max<std::size_t>(bytes, 1); }
-
-// Describes `from` in `to`, without keeping its memory alive.
-void view(const Tensor& from, Tensor* to) {
-  to->type = from.type;
-  to->device = from.device;
-  to->shape = from.shape;
-  to->data = from.data;
-}
+constexpr std::size_t kMaxBoundBuckets = 16;
 
 Status cancelled_while_it_ran() {
   return {ErrorCode::kCancelled, "cancelled by the caller while it ran"};
@@ -67,7 +39,8 @@ BatchSlot::BatchSlot(const SlotContext& context, const std::string& where, Strea
       on_host_(context.backend.is_host_accessible()),
       max_bound_rows_(std::min(context.max_rows, kMaxBoundRows)),
       event_(context.backend.create_event()),
-      run_(context.stats.active_runs(), where, context.session.create_control()) {
+      run_(context.stats.active_runs(), where, context.session.create_control()),
+      batch_results_(context.host_pool, context.plan.padding()) {
   const Signature& signature = context_.plan.signature();
   inputs_.resize(signature.inputs.size());
   outputs_.resize(signature.outputs.size());
@@ -82,13 +55,14 @@ BatchSlot::BatchSlot(const SlotContext& context, const std::string& where, Strea
 void BatchSlot::start(Batch& batch, bool is_behind) {
   std::swap(batch_, batch);
   batch.clear();
-  begin(/*may_preallocate=*/true, is_behind ? kNever : batch_.formed_at);
+  begin({}, is_behind ? kNever : batch_.formed_at);
 }
 
-void BatchSlot::begin(bool may_preallocate, TimePoint since) {
-  may_preallocate_ = may_preallocate;
+void BatchSlot::begin(Way way, TimePoint since) {
+  way_ = way;
   wanted_ = 0;
   for (const Request* request : batch_.members) wanted_ |= request->wanted;
+  is_padded_ = way.may_pad && needs_padding();
   // An owner may be a thread without anyone above it to catch.
   try {
     if (run_.begin(batch_.members, since)) {
@@ -118,7 +92,7 @@ Status BatchSlot::prepare() {
     return {};
   }
   shape_inputs(&inputs_);
-  if (on_host_ && batch_.members.size() == 1) {
+  if (on_host_ && batch_.members.size() == 1 && !is_padded_) {
     return prepare_outputs();  // read where they lie
   }
   Status status;
@@ -137,39 +111,61 @@ Status BatchSlot::prepare() {
   return prepare_outputs();
 }
 
+bool BatchSlot::needs_padding() const {
+  const Bucket& bucket = *batch_.bucket;
+  if (context_.plan.padding().is_empty() || bucket.runs_alone) return false;
+  return std::ranges::any_of(batch_.members, [&](const Request* request) {
+    for (std::size_t i = 0; i < request->inputs.size(); ++i) {
+      if (!std::ranges::equal(request->inputs[i].shape.dims().subspan(1), bucket.tails[i].dims())) {
+        return true;
+      }
+    }
+    return false;
+  });
+}
+
 void BatchSlot::shape_inputs(std::vector<Tensor>* inputs) const {
   const Request& first = *batch_.members.front();
   for (std::size_t i = 0; i < inputs->size(); ++i) {
-    view(first.inputs[i], &(*inputs)[i]);
-    if (batch_.members.size() > 1) (*inputs)[i].shape[0] = batch_.rows;
+    Tensor& input = (*inputs)[i];
+    view(first.inputs[i], &input);
+    if (batch_.members.size() > 1) input.shape[0] = batch_.rows;
+    if (is_padded_) {
+      const Shape& tail = batch_.bucket->tails[i];
+      std::ranges::copy(tail.dims(), &input.shape[1]);
+    }
   }
 }
 
 void BatchSlot::gather(std::vector<Tensor>& inputs) const {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     std::byte* to = inputs[i].data;
-    if (batch_.members.size() == 1) {
+    if (batch_.members.size() == 1 && !is_padded_) {
       std::memcpy(to, batch_.members.front()->inputs[i].data, inputs[i].size_bytes());
       continue;
     }
     const std::size_t row_bytes = inputs[i].row_bytes();
     for (const Request* request : batch_.members) {
       const std::size_t bytes = row_bytes * static_cast<std::size_t>(request->rows_);
-      std::memcpy(to, request->inputs[i].data, bytes);
+      if (is_padded_) {
+        context_.plan.padding().fill(i, request->inputs[i], inputs[i].shape, to);
+      } else {
+        std::memcpy(to, request->inputs[i].data, bytes);
+      }
       to += bytes;
     }
   }
 }
 
 Status BatchSlot::prepare_outputs() {
-  is_preallocated_ = may_preallocate_ && context_.plan.knows_outputs();
+  is_preallocated_ = way_.may_preallocate && context_.plan.knows_outputs();
   if (!is_preallocated_) {
     for (Tensor& output : outputs_) output.data = nullptr;
     return {};
   }
   Status status;
   const Device device = context_.session.device();
-  context_.plan.shape_outputs(batch_.rows, device, &outputs_);
+  context_.plan.shape_outputs(inputs_, device, &outputs_);
   const std::size_t bytes = at_least_one(place(outputs_, nullptr));
   result_memory_ = context_.host_pool.allocate(bytes, &status);
   if (!status.ok()) return status;
@@ -187,8 +183,9 @@ Status BatchSlot::prepare_outputs() {
 
 BatchSlot::Bound* BatchSlot::find_bound() {
   const Bucket& bucket = *batch_.bucket;
-  if (!may_preallocate_ || !bound_memory_ || !bucket.has_fixed_shapes || batch_.rows < 1 ||
-      batch_.rows > max_bound_rows_ || !context_.plan.knows_outputs()) {
+  if (!way_.may_preallocate || !way_.may_pad || !bound_memory_ || !bucket.has_fixed_shapes ||
+      bucket.index >= kMaxBoundBuckets || batch_.rows < 1 || batch_.rows > max_bound_rows_ ||
+      !context_.plan.knows_outputs()) {
     return nullptr;
   }
   if (bounds_.size() <= bucket.index) bounds_.resize(bucket.index + 1);
@@ -203,7 +200,7 @@ void BatchSlot::make_bound(Bound* bound) {
   bound->is_tried = true;
   bound->inputs.resize(inputs_.size());
   shape_inputs(&bound->inputs);
-  context_.plan.shape_outputs(batch_.rows, context_.session.device(), &bound->outputs);
+  context_.plan.shape_outputs(bound->inputs, context_.session.device(), &bound->outputs);
   const std::size_t input_bytes = place(bound->inputs, nullptr);
   if (input_bytes + place(bound->outputs, nullptr) > kBoundBytes) {
     bound->inputs = {};
@@ -212,11 +209,7 @@ void BatchSlot::make_bound(Bound* bound) {
   }
   place(bound->inputs, bound_memory_.data());
   place(bound->outputs, bound_memory_.data() + input_bytes);
-  for (const Tensor& output : bound->outputs) {
-    bound->output_sizes.push_back(output.size_bytes());
-    bound->output_row_sizes.push_back(output.shape.rank() == 0 ? output.size_bytes()
-                                                               : output.row_bytes());
-  }
+  bound->output_sizes.measure(bound->outputs);
   bound->run = context_.session.bind(bound->inputs, bound->outputs);
 }
 
@@ -295,7 +288,7 @@ Nanoseconds BatchSlot::time_left() const {
 
 bool BatchSlot::outputs_were_as_planned() {
   std::vector<Tensor> planned;
-  context_.plan.shape_outputs(batch_.rows, Device{}, &planned);
+  context_.plan.shape_outputs(inputs_, Device{}, &planned);
   return std::equal(planned.begin(), planned.end(), outputs_.begin(),
                     [](const Tensor& plan, const Tensor& got) {
                       return got.data == nullptr || plan.shape == got.shape;
@@ -310,9 +303,17 @@ bool BatchSlot::finish() {
     // answered another shape than it declares: once more, with outputs of the
     // engine's own.
     forget_run();
-    begin(/*may_preallocate=*/false, context_.clock.now());
+    begin({.may_preallocate = false, .may_pad = way_.may_pad}, context_.clock.now());
     status = outcome();
     if (status.ok() && !outputs_were_as_planned()) context_.plan.disprove_outputs();
+  }
+  if (!is_lost_ && status.code() == ErrorCode::kEngineError && is_alone && is_padded_) {
+    // Perhaps it is too long only when padded.
+    const std::vector<Tensor> padded = bound_ != nullptr ? bound_->inputs : inputs_;
+    forget_run();
+    begin({.may_pad = false}, context_.clock.now());
+    status = outcome();
+    if (status.ok()) context_.plan.padding().forbid(batch_.members.front()->inputs, padded);
   }
   bool may_batch = true;
   if (status.ok() && !is_alone && !outputs_follow_rows()) {
@@ -387,7 +388,7 @@ void BatchSlot::run_each_alone() {
     batch_.rows = request->rows_;
     batch_.bucket = bucket;
     batch_.formed_at = context_.clock.now();
-    begin(/*may_preallocate=*/true, batch_.formed_at);
+    begin({}, batch_.formed_at);
     finish();
   }
 }
@@ -400,14 +401,13 @@ void BatchSlot::scatter() {
   for (const Request* request : members) {
     for (const Tensor& output : request->outputs) prefetch(&output);
   }
+  describe_results();
   int64_t row = 0;
   for (Request* request : members) {
     if (request->is_unwanted()) {
       request->status = cancelled_while_it_ran();
-    } else if (bound_ != nullptr) {
-      copy_out(*request, row);
     } else {
-      slice_out(*request, row);
+      batch_results_.hand_out(*request, row);
     }
     row += request->rows_;
   }
@@ -432,109 +432,23 @@ void BatchSlot::scatter() {
   admission.leave(count);
 }
 
-Buffer BatchSlot::memory_for(Request& request, std::size_t bytes) {
-  // What the request kept of an earlier result of its own; see RequestPool.
-  for (Tensor& output : request.outputs) {
-    if (output.buffer.size_bytes() >= bytes && output.buffer.is_sole()) {
-      return std::move(output.buffer);
-    }
+void BatchSlot::describe_results() {
+  BatchResults::Source source;
+  source.is_single = batch_.members.size() == 1;
+  source.is_padded = is_padded_;
+  if (bound_ != nullptr) {
+    source.outputs = bound_->outputs;
+    source.sizes = &bound_->output_sizes;
+    source.inputs = &bound_->inputs;
+    source.is_used_again = true;
+  } else {
+    source.outputs = on_host_ ? outputs_ : results_;
+    sizes_.measure(source.outputs);
+    source.sizes = &sizes_;
+    source.inputs = &inputs_;
+    if (is_preallocated_ || !on_host_) source.memory = &result_memory_;
   }
-  return context_.host_pool.allocate(at_least_one(bytes), &request.status);
-}
-
-void BatchSlot::copy_out(Request& request, int64_t first_row) {
-  const bool is_slice = batch_.members.size() > 1;
-  const auto size_of = [&](std::size_t i) {
-    return is_slice ? bound_->output_row_sizes[i] * static_cast<std::size_t>(request.rows_)
-                    : bound_->output_sizes[i];
-  };
-  std::size_t bytes = 0;
-  std::size_t last = 0;
-  for (std::size_t i = 0; i < bound_->outputs.size(); ++i) {
-    if (!wants(request.wanted, i)) continue;
-    last = i;
-    bytes += aligned(size_of(i));
-  }
-  Buffer memory = memory_for(request, bytes);
-  if (!memory) return;
-  std::byte* to = memory.data();
-  for (std::size_t i = 0; i < bound_->outputs.size(); ++i) {
-    if (!wants(request.wanted, i)) continue;
-    Tensor& output = request.outputs[i];
-    view(bound_->outputs[i], &output);
-    const std::byte* from = output.data;
-    if (is_slice) {
-      output.shape[0] = request.rows_;
-      from += bound_->output_row_sizes[i] * static_cast<std::size_t>(first_row);
-    }
-    const std::size_t size = size_of(i);
-    std::memcpy(to, from, size);
-    output.data = to;
-    if (i != last) output.buffer = memory;
-    to += aligned(size);
-  }
-  request.outputs[last].buffer = std::move(memory);
-}
-
-void BatchSlot::slice_out(Request& request, int64_t first_row) {
-  const std::vector<Tensor>& from = on_host_ ? outputs_ : results_;
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    if (!wants(request.wanted, i) || from[i].data == nullptr) continue;
-    Tensor& output = request.outputs[i];
-    view(from[i], &output);
-    if (batch_.members.size() > 1) {
-      output.shape[0] = request.rows_;
-      output.data += from[i].row_bytes() * static_cast<std::size_t>(first_row);
-    }
-    const bool is_ours = is_preallocated_ || !on_host_;
-    output.buffer = is_ours ? result_memory_ : outputs_[i].buffer;
-  }
-  if (pins_too_much(request)) copy_slices(request);
-}
-
-bool BatchSlot::pins_too_much(const Request& request) const {
-  const std::vector<Tensor>& from = on_host_ ? outputs_ : results_;
-  const bool is_one_buffer = is_preallocated_ || !on_host_;
-  std::size_t used = 0;
-  std::size_t pinned = 0;
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    if (from[i].data == nullptr) continue;
-    const bool is_used = wants(request.wanted, i);
-    if (is_used) used += request.outputs[i].size_bytes();
-    if (is_used || is_one_buffer) pinned += from[i].size_bytes();
-  }
-  return used * kSmallShare < pinned;
-}
-
-void BatchSlot::copy_slices(Request& request) {
-  std::size_t bytes = 0;
-  for (std::size_t i = 0; i < request.outputs.size(); ++i) {
-    const Tensor& output = request.outputs[i];
-    if (!wants(request.wanted, i) || output.data == nullptr) continue;
-    if (output.type != DataType::kString) bytes += aligned(output.size_bytes());
-  }
-  // Where there is no memory, slices are better than nothing.
-  Status ignored;
-  const Buffer memory = context_.host_pool.allocate(at_least_one(bytes), &ignored);
-  if (!memory) return;
-  std::byte* to = memory.data();
-  for (std::size_t i = 0; i < request.outputs.size(); ++i) {
-    Tensor& output = request.outputs[i];
-    if (!wants(request.wanted, i) || output.data == nullptr) continue;
-    const std::size_t size = output.size_bytes();
-    if (output.type == DataType::kString) {
-      Buffer strings = copy_strings({output.data_as<StringRef>(), size / sizeof(StringRef)},
-                                    context_.host_pool, &ignored);
-      if (!strings) continue;
-      output.data = strings.data();
-      output.buffer = std::move(strings);
-      continue;
-    }
-    std::memcpy(to, output.data, size);
-    output.data = to;
-    output.buffer = memory;
-    to += aligned(size);
-  }
+  batch_results_.set(source);
 }
 
 void BatchSlot::forget_run() {

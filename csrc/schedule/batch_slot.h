@@ -29,6 +29,7 @@
 #include "memory/stream.h"
 #include "schedule/active_runs.h"
 #include "schedule/batch.h"
+#include "schedule/batch_results.h"
 #include "schedule/batcher.h"
 #include "schedule/run_plan.h"
 #include "schedule/scheduler_stats.h"
@@ -90,11 +91,17 @@ class BatchSlot {
     std::unique_ptr<BoundRun> run;  // null: does not fit or is not supported
     std::vector<Tensor> inputs;
     std::vector<Tensor> outputs;
-    std::vector<std::size_t> output_sizes;      // bytes
-    std::vector<std::size_t> output_row_sizes;  // bytes of one of the batch's rows
+    TensorSizes output_sizes;
   };
 
-  void begin(bool may_preallocate, TimePoint since);
+  // What a run may do that another try must not.
+  struct Way {
+    bool may_preallocate = true;
+    bool may_pad = true;
+  };
+
+  void begin(Way way, TimePoint since);
+  bool needs_padding() const;
   Bound* find_bound();
   void make_bound(Bound* bound);
   Status prepare();
@@ -111,11 +118,7 @@ class BatchSlot {
   bool outputs_follow_rows() const;
   bool outputs_were_as_planned();
   void scatter();
-  void copy_out(Request& request, int64_t first_row);
-  Buffer memory_for(Request& request, std::size_t bytes);
-  void slice_out(Request& request, int64_t first_row);
-  bool pins_too_much(const Request& request) const;
-  void copy_slices(Request& request);
+  void describe_results();
   void answer(Request& request);
   void fail(const Status& status);
   void run_each_alone();
@@ -135,12 +138,14 @@ class BatchSlot {
   std::vector<Request*> retried_;  // a failed batch's members, while each runs alone
   Buffer bound_memory_;
   std::vector<std::vector<Bound>> bounds_;  // by bucket, then rows
+  BatchResults batch_results_;
 
   // Of the batch in flight.
   Batch batch_;
   Bound* bound_ = nullptr;
   bool is_preallocated_ = false;
-  bool may_preallocate_ = true;
+  bool is_padded_ = false;  // a member's inputs were
+  Way way_;
   OutputMask wanted_ = kAllOutputs;
   Status status_;
   TimePoint gathered_at_{};
@@ -149,6 +154,7 @@ class BatchSlot {
   std::vector<Tensor> inputs_;   // what the engine reads
   std::vector<Tensor> outputs_;  // what the engine writes
   std::vector<Tensor> results_;  // the outputs where the host reads them
+  TensorSizes sizes_;            // of the outputs, unless bound
   Buffer staging_;               // rows gathered on the host
   Buffer device_inputs_;
   Buffer device_outputs_;

@@ -52,10 +52,11 @@ bool Bucket::is_empty() const {
   });
 }
 
-Batcher::Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission,
-                 const Clock& clock)
+Batcher::Batcher(const BatchingOptions& options, const Signature& signature, Padding& padding,
+                 Admission& admission, const Clock& clock)
     : options_(options),
       has_dynamic_tails_(any_dynamic_input(signature, 1)),
+      padding_(padding),
       admission_(admission),
       clock_(clock),
       batches_(signature.is_batchable && options.may_batch()) {
@@ -145,31 +146,44 @@ Bucket* Batcher::bucket_of(const Request& request, int64_t rows) {
   if (!is_batching() || rows == 0) return alone;
   const std::size_t count =
       bucket_count_.load(std::memory_order_acquire);  // pairs with make_bucket()
+  if (!has_dynamic_tails_ && count > 1) return buckets_[1].load(std::memory_order_relaxed);
+  Padding::Sizes sizes{};
+  if (!padding_.is_empty()) sizes = padding_.choose(request.inputs);
   for (std::size_t i = 1; i < count; ++i) {
     Bucket* const bucket = buckets_[i].load(std::memory_order_relaxed);
-    if (!has_dynamic_tails_) return bucket;
-    const bool same =
-        std::equal(request.inputs.begin(), request.inputs.end(), bucket->tails.begin(),
-                   [](const Tensor& input, const Shape& shape) {
-                     return std::ranges::equal(tail(input.shape), shape.dims());
-                   });
-    if (same) return bucket;
+    if (is_of(*bucket, request, sizes)) return bucket;
   }
-  if (count <= kMaxBuckets) return make_bucket(request);
+  if (count <= kMaxBuckets) return make_bucket(request, sizes);
   return alone;
 }
 
-Bucket* Batcher::make_bucket(const Request& request) {
+bool Batcher::is_of(const Bucket& bucket, const Request& request,
+                    const Padding::Sizes& sizes) const {
+  for (std::size_t i = 0; i < request.inputs.size(); ++i) {
+    const Shape& shape = request.inputs[i].shape;
+    const bool same =
+        padding_.is_empty()
+            ? std::ranges::equal(tail(shape), bucket.tails[i].dims())
+            : std::ranges::equal(tail(padding_.padded(i, shape, sizes)), bucket.tails[i].dims());
+    if (!same) return false;
+  }
+  return true;
+}
+
+Bucket* Batcher::make_bucket(const Request& request, const Padding::Sizes& sizes) {
   const std::lock_guard lock(make_mutex_);
   const std::size_t count = bucket_count_.load(std::memory_order_relaxed);
-  std::vector<Shape> tails;
-  tails.reserve(request.inputs.size());
-  for (const Tensor& input : request.inputs) tails.emplace_back(tail(input.shape));
   for (std::size_t i = 1; i < count; ++i) {  // someone may have been faster
     Bucket* const bucket = buckets_[i].load(std::memory_order_relaxed);
-    if (bucket->tails == tails) return bucket;
+    if (is_of(*bucket, request, sizes)) return bucket;
   }
   if (count > kMaxBuckets) return buckets_[0].load(std::memory_order_relaxed);
+  std::vector<Shape> tails;
+  tails.reserve(request.inputs.size());
+  for (std::size_t i = 0; i < request.inputs.size(); ++i) {
+    const Shape& shape = request.inputs[i].shape;
+    tails.emplace_back(tail(padding_.is_empty() ? shape : padding_.padded(i, shape, sizes)));
+  }
   auto* const bucket = new Bucket(count, std::move(tails), options_.max_rows, /*is_single=*/false,
                                   /*is_fixed=*/true);
   buckets_[count].store(bucket, std::memory_order_relaxed);

@@ -1,8 +1,9 @@
 // Keeps the requests that wait and groups them into batches.
 //
 // A lane per shape bucket and priority. Requests whose inputs agree in all
-// dimensions but the first share a bucket; buckets are made as shapes appear,
-// up to kMaxBuckets, after which a new shape runs without company.
+// dimensions but the first, once padded where the user allows it, share a
+// bucket; buckets are made as shapes appear, up to kMaxBuckets, after which a
+// new shape runs without company.
 //
 // A higher priority goes first, and within one the earliest deadline. So that
 // no priority is starved, one that others went before for Lane::kPatience leads the
@@ -25,6 +26,7 @@
 #include "schedule/batching_options.h"
 #include "schedule/cost_model.h"
 #include "schedule/lane.h"
+#include "schedule/padding.h"
 #include "schedule/request.h"
 
 namespace pyruntime {
@@ -42,8 +44,8 @@ struct Bucket {
   bool is_empty() const;
 
   const std::size_t index;
-  const std::vector<Shape> tails;  // of each input, without dimension 0
-  const bool runs_alone;           // one request a batch
+  const std::vector<Shape> tails;  // of each input when padded, without dimension 0
+  const bool runs_alone;           // one request a batch, as it is
   const bool has_fixed_shapes;     // bucket and rows say the shape of every input
   CostModel cost;
   std::array<std::atomic<Lane*>, kPriorityCount> lanes{};
@@ -54,8 +56,8 @@ class Batcher {
   static constexpr std::size_t kMaxBuckets = 128;
 
   // All but the options must outlive it.
-  Batcher(const BatchingOptions& options, const Signature& signature, Admission& admission,
-          const Clock& clock);
+  Batcher(const BatchingOptions& options, const Signature& signature, Padding& padding,
+          Admission& admission, const Clock& clock);
   // Drops the entries of requests that were completed while they waited.
   ~Batcher();
 
@@ -108,7 +110,8 @@ class Batcher {
 
  private:
   Bucket* bucket_of(const Request& request, int64_t rows);
-  Bucket* make_bucket(const Request& request);
+  Bucket* make_bucket(const Request& request, const Padding::Sizes& sizes);
+  bool is_of(const Bucket& bucket, const Request& request, const Padding::Sizes& sizes) const;
   Lane& lane_of(Bucket& bucket, Priority priority);
   void enter(Request& request);
   void add(Batch& batch, const Lane::Entry& entry) const;
@@ -124,6 +127,7 @@ class Batcher {
   // Constant after construction.
   const BatchingOptions options_;
   const bool has_dynamic_tails_;
+  Padding& padding_;
   Admission& admission_;
   const Clock& clock_;
 

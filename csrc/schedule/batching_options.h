@@ -3,10 +3,23 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "schedule/cost_model.h"
 
 namespace pyruntime {
+
+// A dimension in which requests of unequal lengths may be filled up to run together.
+struct PaddingOptions {
+  std::string dim;   // a symbol of the model's inputs, or "INPUT.AXIS"
+  double value = 0;  // that fills
+  std::vector<std::pair<std::string, double>> values;  // by input, where another one fills
+  std::vector<std::string> outputs;  // "OUTPUT.AXIS" to be cut back, beside those with the symbol
+  std::vector<int64_t> sizes;        // ascending; empty: learned from the lengths that come
+  int64_t largest = 0;               // no size exceeds it; 0: no limit
+};
 
 struct BatchingOptions {
   int64_t max_rows = 0;                    // along dimension 0 in one run; 1: no batching, 0: found
@@ -14,6 +27,7 @@ struct BatchingOptions {
   int queue_capacity = 1024;               // requests that wait, at most
   int64_t queue_rows = 0;                  // their rows together, at most; 0: no limit
   int64_t queue_bytes = 0;                 // and the bytes of their inputs; 0: no limit
+  std::vector<PaddingOptions> padding;
 
   bool may_batch() const { return max_rows != 1; }
   // Rows that no batch of several requests exceeds.

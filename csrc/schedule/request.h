@@ -125,6 +125,7 @@ class alignas(kCacheLine) Request {
   friend class Scheduler;
   friend class Batcher;
   friend class BatchSlot;
+  friend class BatchResults;
   friend struct RequestTestPeer;
 
   // The lines that completing it will use.

@@ -10,13 +10,13 @@
 
 namespace pyruntime {
 
-Scheduler::Scheduler(const BatchingOptions& options, const Signature& signature,
+Scheduler::Scheduler(const BatchingOptions& options, RunPlan& plan,
                      std::vector<std::unique_ptr<Instance>> instances, SchedulerStats& stats,
                      const Clock& clock)
     : clock_(clock),
       cores_(CoreBudget::instance()),
       waits_for_company_(options.max_delay.count() > 0 && options.may_batch() &&
-                         signature.is_batchable),
+                         plan.signature().is_batchable),
       notifies_owners_(std::any_of(instances.begin(), instances.end(),
                                    [](const auto& one) { return one->has_several_slots(); })),
       slot_count_(
@@ -24,7 +24,7 @@ Scheduler::Scheduler(const BatchingOptions& options, const Signature& signature,
                           [](int64_t sum, const auto& one) { return sum + one->slot_count(); })),
       stats_(stats),
       admission_(options),
-      batcher_(options, signature, admission_, clock),
+      batcher_(options, plan.signature(), plan.padding(), admission_, clock),
       instances_(std::move(instances)) {
   try {
     for (const auto& instance : instances_) {

@@ -26,6 +26,7 @@
 #include "schedule/instance.h"
 #include "schedule/request.h"
 #include "schedule/request_pool.h"
+#include "schedule/run_plan.h"
 #include "schedule/scheduler_stats.h"
 
 namespace pyruntime {
@@ -33,8 +34,8 @@ namespace pyruntime {
 // Threads: all calls from any.
 class Scheduler {
  public:
-  // Starts one resident thread per instance. `clock` must outlive this.
-  Scheduler(const BatchingOptions& options, const Signature& signature,
+  // Starts one resident thread per instance. `plan`, `stats` and `clock` must outlive this.
+  Scheduler(const BatchingOptions& options, RunPlan& plan,
             std::vector<std::unique_ptr<Instance>> instances, SchedulerStats& stats,
             const Clock& clock);
   // Closes.

@@ -92,7 +92,7 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
       signature_ = &session.signature();
       requests_ =
           std::make_unique<RequestPool>(signature_->inputs.size(), signature_->outputs.size());
-      plan_ = std::make_unique<RunPlan>(*signature_);
+      plan_ = std::make_unique<RunPlan>(*signature_, options_.batching.padding);
     }
     BufferPool::Options pool;
     pool.capacity_bytes = options_.pool_capacity_bytes;
@@ -112,8 +112,8 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
                               *plan_,  stats_,  clock,     options_.batching.most_rows()};
     for (int i = 0; i < group.count; ++i) instances.push_back(std::make_unique<Instance>(context));
   }
-  scheduler_ = std::make_unique<Scheduler>(options_.batching, *signature_, std::move(instances),
-                                           stats_, clock);
+  scheduler_ =
+      std::make_unique<Scheduler>(options_.batching, *plan_, std::move(instances), stats_, clock);
 }
 
 void ModelVersion::end(ModelVersion* model) {
@@ -171,7 +171,8 @@ Status ModelVersion::check_and_count(const Request& request, int64_t* rows) cons
             "model '" + name_ +
                 "' was loaded before this process was forked; load models after the fork"};
   }
-  return check_inputs(*signature_, request, rows);
+  Status status = check_inputs(*signature_, request, rows);
+  return status.ok() ? plan_->padding().check(request.inputs) : status;
 }
 
 Status ModelVersion::check(const Request& request) const {
@@ -203,15 +204,34 @@ Status ModelVersion::warm_up(int64_t rows, int runs) {
     return {ErrorCode::kInvalidInput,
             "warm-up: expected at least 1 row, got " + std::to_string(rows)};
   }
+  // Once for each size to which requests are padded, as far as they are known.
+  const std::vector<std::vector<int64_t>> padded = plan_->padding().sizes();
+  std::size_t shapes = 1;
+  for (const auto& sizes : padded) shapes = std::max(shapes, sizes.size());
+  for (std::size_t at = 0; at < shapes; ++at) {
+    Padding::Sizes sizes;
+    sizes.fill(1);
+    for (std::size_t dim = 0; dim < padded.size(); ++dim) {
+      if (!padded[dim].empty()) sizes[dim] = padded[dim][std::min(at, padded[dim].size() - 1)];
+    }
+    if (Status status = warm_up(rows, runs, sizes); !status.ok()) return status;
+  }
+  return {};
+}
+
+Status ModelVersion::warm_up(int64_t rows, int runs, const Padding::Sizes& sizes) {
   std::vector<Tensor> inputs;
   std::vector<std::vector<std::byte>> zeros;
-  for (const TensorSpec& spec : signature_->inputs) {
+  for (std::size_t i = 0; i < signature_->inputs.size(); ++i) {
+    const TensorSpec& spec = signature_->inputs[i];
     Tensor& input = inputs.emplace_back();
     input.type = spec.type;
     input.shape = Shape(spec.dims);
-    for (std::size_t i = 0; i < spec.dims.size(); ++i) {
-      if (spec.dims[i] < 0) input.shape[i] = i == 0 && signature_->is_batchable ? rows : 1;
+    for (std::size_t axis = 0; axis < spec.dims.size(); ++axis) {
+      if (spec.dims[axis] >= 0) continue;
+      input.shape[axis] = axis == 0 && signature_->is_batchable ? rows : 1;
     }
+    input.shape = plan_->padding().padded(i, input.shape, sizes);
     input.data = zeros.emplace_back(std::max<std::size_t>(input.size_bytes(), 1)).data();
   }
   const auto make = [&] {

@@ -80,7 +80,8 @@ class ModelVersion {
   Status check(const Request& request) const;
 
   // Runs `runs` requests of `rows` rows of zeros on each instance, beside what waits.
-  // Dynamic dimensions other than the first count as 1.
+  // Dynamic dimensions other than the first count as 1, or as each of the sizes to which they are
+  // padded.
   Status warm_up(int64_t rows, int runs);
 
   // The same, with the model named unless it is or the mistake is the caller's.
@@ -106,6 +107,7 @@ class ModelVersion {
   static void free(ModelVersion* model);
 
   void open(const ModelSource& source, const Clock& clock);
+  Status warm_up(int64_t rows, int runs, const Padding::Sizes& sizes);
   Status check_and_count(const Request& request, int64_t* rows) const;
 
   // Constant after load().

@@ -7,6 +7,7 @@ from pyruntime.config.options import (
     Batching,
     InstanceGroup,
     ModelOptions,
+    Padding,
     ProviderOptions,
 )
 
@@ -15,6 +16,7 @@ __all__ = [
     "Batching",
     "InstanceGroup",
     "ModelOptions",
+    "Padding",
     "ProviderOptions",
     "find_onnxruntime",
     "read_model_options",

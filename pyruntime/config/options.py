@@ -8,7 +8,14 @@ from typing import Any, Literal, TypeVar, cast
 from pyruntime.errors import InvalidInput
 from pyruntime.tensors import TensorSpec
 
-__all__ = ["MOST_AUTO_ROWS", "Batching", "InstanceGroup", "ModelOptions", "ProviderOptions"]
+__all__ = [
+    "MOST_AUTO_ROWS",
+    "Batching",
+    "InstanceGroup",
+    "ModelOptions",
+    "Padding",
+    "ProviderOptions",
+]
 
 GRAPH_OPTIMIZATIONS = ("none", "basic", "extended", "all")
 
@@ -61,6 +68,53 @@ def _check_texts_by_name(owner: object, name: str) -> None:
     object.__setattr__(owner, name, dict(value))
 
 
+def _check_numbers_by_name(owner: object, name: str) -> None:
+    value = getattr(owner, name)
+    if not isinstance(value, Mapping) or not all(
+        isinstance(key, str) and _is_number(number) for key, number in value.items()
+    ):
+        raise _mismatch(owner, name, "a mapping of str to numbers")
+    object.__setattr__(owner, name, dict(value))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """A dimension in which requests of unequal lengths are filled up to run together.
+
+    To be declared only where the model answers a padded request as an unpadded one, by a mask,
+    say. Outputs are cut back to the request's own length.
+
+    dim: a symbol of the model's inputs ("sequence"), or "INPUT.AXIS"; not that of the rows.
+    value: that fills; values: by input, where another one fills.
+    outputs: "OUTPUT.AXIS" of those to be cut back that do not bear the symbol.
+    sizes: to which lengths are filled up, ascending; longer requests stay as they are. Empty: a
+        few sizes, learned from the lengths that come.
+    largest: no size exceeds it, such as the model's longest sequence; 0: no limit.
+    """
+
+    dim: str
+    value: float = 0
+    values: Mapping[str, float] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    largest: int = 0
+
+    def __post_init__(self) -> None:
+        _check_text(self, "dim")
+        if not _is_number(self.value):
+            raise _mismatch(self, "value", "a number")
+        _check_numbers_by_name(self, "values")
+        _check_items(self, "outputs", str)
+        _check_items(self, "sizes", int)
+        if any(size <= before for before, size in zip((0, *self.sizes), self.sizes, strict=False)):
+            raise _mismatch(self, "sizes", "ascending sizes of at least 1")
+        _check_integer(self, "largest", least=0)
+
+
 MOST_AUTO_ROWS = 256
 """How far `Batching.max_rows = "auto"` goes."""
 
@@ -75,6 +129,7 @@ class Batching:
     queue_capacity: requests that wait, at most; more are refused as Overloaded.
     queue_rows: their rows together, at most; 0: no limit.
     queue_bytes: bytes of their inputs together, at most; 0: no limit.
+    padding: dimensions in which requests of unequal lengths are filled up to run together.
     """
 
     max_rows: int | Literal["auto"] = "auto"
@@ -82,6 +137,7 @@ class Batching:
     queue_capacity: int = 1024
     queue_rows: int = 0
     queue_bytes: int = 0
+    padding: tuple[Padding, ...] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.max_rows, str):
@@ -93,6 +149,7 @@ class Batching:
         _check_integer(self, "queue_capacity", least=1, most=65536)
         _check_integer(self, "queue_rows", least=0)
         _check_integer(self, "queue_bytes", least=0)
+        _check_items(self, "padding", Padding)
 
     @property
     def most_rows(self) -> int:
@@ -198,17 +255,14 @@ class ModelOptions:
         where: named in errors. Raises InvalidInput for an unknown key or an unfit value.
         """
         values = dict(mapping)
+        if isinstance(values.get("batching"), Mapping):
+            batching = dict(values["batching"])
+            _make_items(batching, "padding", Padding, f"{where}: batching")
+            values["batching"] = batching
         if "batching" in values:
             values["batching"] = _make(Batching, values["batching"], f"{where}: batching")
         for name, item_type in _ITEM_TYPES.items():
-            if name in values:
-                items = values[name]
-                if not isinstance(items, list | tuple):
-                    kind = type(items).__name__
-                    raise InvalidInput(f"{where}: {name}: expected a list of tables, got {kind}")
-                values[name] = tuple(
-                    _make(item_type, item, f"{where}: {name}[{i}]") for i, item in enumerate(items)
-                )
+            _make_items(values, name, item_type, where)
         return _make(cls, values, where)
 
 
@@ -219,6 +273,19 @@ _ITEM_TYPES: dict[str, type[Any]] = {
 }
 
 _T = TypeVar("_T")
+
+
+def _make_items(values: dict[str, Any], name: str, item_type: type[Any], where: str) -> None:
+    """Build what `name` lists, if it is there."""
+    if name not in values:
+        return
+    items = values[name]
+    if not isinstance(items, list | tuple):
+        kind = type(items).__name__
+        raise InvalidInput(f"{where}: {name}: expected a list of tables, got {kind}")
+    values[name] = tuple(
+        _make(item_type, item, f"{where}: {name}[{i}]") for i, item in enumerate(items)
+    )
 
 
 def _make(cls: type[_T], values: object, where: str) -> _T:

@@ -169,6 +169,42 @@ def add_tensor_models(models: Models) -> None:
         [constant("shape", np.array([0, 3, 2], np.int64))],
     )
     models.add(
+        "text_encoder",  # answers a padded text as the text alone, thanks to the mask; to 24 tokens
+        [
+            helper.make_node("Gather", ["embeddings", "ids"], ["embedded"]),
+            # The table of positions ends, as that of real encoders does.
+            helper.make_node("Shape", ["ids"], ["length"], start=1, end=2),
+            helper.make_node("Squeeze", ["length"], ["stop"]),
+            helper.make_node("Range", ["zero", "stop", "one"], ["places"]),
+            helper.make_node("Gather", ["positions", "places"], ["placed"]),
+            helper.make_node("Add", ["embedded", "placed"], ["x"]),
+            helper.make_node("Transpose", ["x"], ["keys"], perm=[0, 2, 1]),
+            helper.make_node("MatMul", ["x", "keys"], ["scores"]),
+            helper.make_node("Cast", ["mask"], ["kept"], to=FLOAT),
+            helper.make_node("Sub", ["one_f", "kept"], ["left_out"]),
+            helper.make_node("Mul", ["left_out", "far"], ["penalty"]),
+            helper.make_node("Unsqueeze", ["penalty", "axis_1"], ["penalties"]),
+            helper.make_node("Add", ["scores", "penalties"], ["masked"]),
+            helper.make_node("Softmax", ["masked"], ["attention"], axis=-1),
+            helper.make_node("MatMul", ["attention", "x"], ["tokens"]),
+            helper.make_node("Unsqueeze", ["kept", "axis_2"], ["kept_column"]),
+            helper.make_node("Mul", ["tokens", "kept_column"], ["kept_tokens"]),
+            helper.make_node("ReduceSum", ["kept_tokens", "axis_1"], ["pooled"], keepdims=0),
+        ],
+        [tensor("ids", ["batch", "sequence"], INT64), tensor("mask", ["batch", "sequence"], INT64)],
+        [tensor("tokens", ["batch", "sequence", 8]), tensor("pooled", ["batch", 8])],
+        [
+            constant("embeddings", np.sin(np.arange(64 * 8)).astype(np.float32).reshape(64, 8)),
+            constant("positions", np.cos(np.arange(24 * 8)).astype(np.float32).reshape(24, 8)),
+            constant("zero", np.int64(0)),
+            constant("one", np.int64(1)),
+            constant("one_f", np.float32(1)),
+            constant("far", np.float32(-1e9)),
+            constant("axis_1", np.array([1], np.int64)),
+            constant("axis_2", np.array([2], np.int64)),
+        ],
+    )
+    models.add(
         "drop_out",  # a node whose second output is left out
         [helper.make_node("Dropout", ["x"], ["y", ""])],
         [tensor("x", ["N", 4])],

@@ -15,6 +15,7 @@ namespace pyruntime {
 struct EchoSettings {
   std::vector<std::string> inputs = {"input"};
   std::vector<int64_t> dims = {-1, 4};  // of each; they are of int64
+  std::vector<std::string> symbols;     // of the dimensions
   BatchingOptions batching;
   std::vector<InstanceGroup> instances = {InstanceGroup{}};
   std::vector<std::pair<std::string, std::string>> config;
@@ -30,6 +31,7 @@ inline std::shared_ptr<ModelVersion> load_echo(const EchoSettings& settings = {}
     input.name = name;
     input.type = DataType::kInt64;
     input.dims = settings.dims;
+    input.symbols = settings.symbols;
     input.symbols.resize(settings.dims.size());
   }
   options.batching = settings.batching;

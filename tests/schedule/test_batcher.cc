@@ -32,7 +32,8 @@ class Fixture {
       : signature(std::move(model)),
         admission(options),
         stats(options.max_rows, clock),
-        batcher(options, signature, admission, clock) {}
+        padding(options.padding, signature),
+        batcher(options, signature, padding, admission, clock) {}
 
   // A queued request of [rows, columns], as the scheduler queues it.
   RequestRef add(int64_t rows, int64_t columns = 2, Priority priority = Priority::kNormal,
@@ -52,6 +53,7 @@ class Fixture {
   RequestPool pool{1, 1};
   Admission admission;
   SchedulerStats stats;
+  Padding padding;
   Batcher batcher;
   Batch batch;
   Request* carry = nullptr;

@@ -1,0 +1,67 @@
+// The outputs of a batch, handed out to its members: each gets its rows, cut back where they were
+// padded.
+//
+// As slices of the batch's memory that keep it alive, or as copies: where the memory is used again
+// by the next run, where a slice would be a small part of what it keeps alive, and where rows are
+// cut.
+//
+// Threads: the owner of the instance.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "memory/buffer_pool.h"
+#include "memory/tensor.h"
+#include "schedule/padding.h"
+#include "schedule/request.h"
+
+namespace pyruntime {
+
+// Sizes of tensors, bytes.
+struct TensorSizes {
+  std::vector<std::size_t> whole;
+  std::vector<std::size_t> row;  // one index of dimension 0; of a scalar, all of it
+
+  void measure(std::span<const Tensor> tensors);
+};
+
+class BatchResults {
+ public:
+  // Both must outlive it. pool: of the host's memory.
+  BatchResults(BufferPool& pool, const Padding& padding) : pool_(pool), padding_(padding) {}
+
+  // What is handed out until the next call; valid so long.
+  struct Source {
+    std::span<const Tensor> outputs;              // on the host; data null: not made
+    const TensorSizes* sizes = nullptr;           // theirs
+    const std::vector<Tensor>* inputs = nullptr;  // of the run
+    const Buffer* memory = nullptr;               // in which all outputs lie; null: each in its own
+    bool is_used_again = false;                   // by the next run
+    bool is_padded = false;                       // a member's inputs were
+    bool is_single = false;                       // one member: everything is its own
+  };
+  void set(const Source& source) { source_ = source; }
+
+  // Sets the outputs of `request`, rows from `first_row` on; its status where there is no memory.
+  void hand_out(Request& request, int64_t first_row) const;
+
+ private:
+  // Whether a slice would keep too much else alive.
+  bool pins_too_much(const Request& request) const;
+  bool is_cut(const Request& request) const;
+  std::size_t size_of(std::size_t output, const Request& request) const;
+  const std::byte* rows_of(std::size_t output, int64_t first_row) const;
+  void slice(Request& request, int64_t first_row) const;
+  Status copy(Request& request, int64_t first_row) const;
+  void copy_rows(std::size_t output, Request& request, int64_t first_row, std::byte* to) const;
+  Buffer memory_for(Request& request, std::size_t bytes, Status* status) const;
+
+  BufferPool& pool_;
+  const Padding& padding_;
+  Source source_;
+};
+
+}  // namespace pyruntime
