@@ -1,10 +1,21 @@
 """Options of a model, checked where they are made."""
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
+from pyruntime.config.checks import (
+    check_integer,
+    check_items,
+    check_numbers_by_name,
+    check_seconds,
+    check_text,
+    check_texts_by_name,
+    check_type,
+    is_number,
+    make,
+    mismatch,
+)
 from pyruntime.errors import InvalidInput
 from pyruntime.tensors import TensorSpec
 
@@ -18,67 +29,6 @@ __all__ = [
 ]
 
 GRAPH_OPTIMIZATIONS = ("none", "basic", "extended", "all")
-
-
-# Checks of one field of a dataclass; the message names class, field, expected, got.
-
-
-def _mismatch(owner: object, name: str, expected: str) -> InvalidInput:
-    got = getattr(owner, name)
-    return InvalidInput(f"{type(owner).__name__}.{name}: expected {expected}, got {got!r}")
-
-
-def _check_integer(owner: object, name: str, *, least: int, most: int = 2**53) -> None:
-    value = getattr(owner, name)
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise _mismatch(owner, name, f"an int of at least {least}")
-
-
-def _check_seconds(owner: object, name: str) -> None:
-    value = getattr(owner, name)
-    # Up to a century, which 64 bits of nanoseconds hold.
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 3.2e9:
-        raise _mismatch(owner, name, "seconds of at least 0")
-
-
-def _check_text(owner: object, name: str) -> None:
-    value = getattr(owner, name)
-    if not isinstance(value, str) or not value:
-        raise _mismatch(owner, name, "a text that is not empty")
-
-
-def _check_type(owner: object, name: str, expected: type) -> None:
-    if not isinstance(getattr(owner, name), expected):
-        raise _mismatch(owner, name, f"a {expected.__name__}")
-
-
-def _check_items(owner: object, name: str, expected: type) -> None:
-    value = getattr(owner, name)
-    if not isinstance(value, list | tuple) or not all(isinstance(i, expected) for i in value):
-        raise _mismatch(owner, name, f"a tuple of {expected.__name__}")
-    object.__setattr__(owner, name, tuple(value))
-
-
-def _check_texts_by_name(owner: object, name: str) -> None:
-    value = getattr(owner, name)
-    if not isinstance(value, Mapping) or not all(
-        isinstance(text, str) for item in value.items() for text in item
-    ):
-        raise _mismatch(owner, name, "a mapping of str to str")
-    object.__setattr__(owner, name, dict(value))
-
-
-def _check_numbers_by_name(owner: object, name: str) -> None:
-    value = getattr(owner, name)
-    if not isinstance(value, Mapping) or not all(
-        isinstance(key, str) and _is_number(number) for key, number in value.items()
-    ):
-        raise _mismatch(owner, name, "a mapping of str to numbers")
-    object.__setattr__(owner, name, dict(value))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +54,15 @@ class Padding:
     largest: int = 0
 
     def __post_init__(self) -> None:
-        _check_text(self, "dim")
-        if not _is_number(self.value):
-            raise _mismatch(self, "value", "a number")
-        _check_numbers_by_name(self, "values")
-        _check_items(self, "outputs", str)
-        _check_items(self, "sizes", int)
+        check_text(self, "dim")
+        if not is_number(self.value):
+            raise mismatch(self, "value", "a number")
+        check_numbers_by_name(self, "values")
+        check_items(self, "outputs", str)
+        check_items(self, "sizes", int)
         if any(size <= before for before, size in zip((0, *self.sizes), self.sizes, strict=False)):
-            raise _mismatch(self, "sizes", "ascending sizes of at least 1")
-        _check_integer(self, "largest", least=0)
+            raise mismatch(self, "sizes", "ascending sizes of at least 1")
+        check_integer(self, "largest", least=0)
 
 
 MOST_AUTO_ROWS = 256
@@ -142,14 +92,14 @@ class Batching:
     def __post_init__(self) -> None:
         if isinstance(self.max_rows, str):
             if self.max_rows != "auto":
-                raise _mismatch(self, "max_rows", 'an int of at least 1 or "auto"')
+                raise mismatch(self, "max_rows", 'an int of at least 1 or "auto"')
         else:
-            _check_integer(self, "max_rows", least=1)
-        _check_integer(self, "max_delay_us", least=0)
-        _check_integer(self, "queue_capacity", least=1, most=65536)
-        _check_integer(self, "queue_rows", least=0)
-        _check_integer(self, "queue_bytes", least=0)
-        _check_items(self, "padding", Padding)
+            check_integer(self, "max_rows", least=1)
+        check_integer(self, "max_delay_us", least=0)
+        check_integer(self, "queue_capacity", least=1, most=65536)
+        check_integer(self, "queue_rows", least=0)
+        check_integer(self, "queue_bytes", least=0)
+        check_items(self, "padding", Padding)
 
     @property
     def most_rows(self) -> int:
@@ -169,8 +119,8 @@ class InstanceGroup:
     count: int = 1
 
     def __post_init__(self) -> None:
-        _check_text(self, "device")
-        _check_integer(self, "count", least=1, most=2**15 - 1)
+        check_text(self, "device")
+        check_integer(self, "count", least=1, most=2**15 - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +135,8 @@ class ProviderOptions:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_text(self, "name")
-        _check_texts_by_name(self, "options")
+        check_text(self, "name")
+        check_texts_by_name(self, "options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,23 +178,23 @@ class ModelOptions:
     echo_inputs: tuple[TensorSpec, ...] = ()
 
     def __post_init__(self) -> None:
-        _check_type(self, "batching", Batching)
-        _check_items(self, "instances", InstanceGroup)
+        check_type(self, "batching", Batching)
+        check_items(self, "instances", InstanceGroup)
         if not self.instances:
-            raise _mismatch(self, "instances", "at least one InstanceGroup")
-        _check_text(self, "engine")
-        _check_items(self, "providers", ProviderOptions)
+            raise mismatch(self, "instances", "at least one InstanceGroup")
+        check_text(self, "engine")
+        check_items(self, "providers", ProviderOptions)
         if self.graph_optimization not in GRAPH_OPTIMIZATIONS:
             expected = ", ".join(map(repr, GRAPH_OPTIMIZATIONS))
-            raise _mismatch(self, "graph_optimization", f"one of {expected}")
-        _check_integer(self, "intra_op_threads", least=0, most=2**15 - 1)
-        _check_integer(self, "inter_op_threads", least=0, most=2**15 - 1)
+            raise mismatch(self, "graph_optimization", f"one of {expected}")
+        check_integer(self, "intra_op_threads", least=0, most=2**15 - 1)
+        check_integer(self, "inter_op_threads", least=0, most=2**15 - 1)
         for name in ("use_global_pool", "allow_spinning", "use_arena", "lock_pages"):
-            _check_type(self, name, bool)
-        _check_texts_by_name(self, "config")
-        _check_integer(self, "pool_capacity_bytes", least=1, most=2**63 - 1)
-        _check_seconds(self, "stuck_after_s")
-        _check_items(self, "echo_inputs", TensorSpec)
+            check_type(self, name, bool)
+        check_texts_by_name(self, "config")
+        check_integer(self, "pool_capacity_bytes", least=1, most=2**63 - 1)
+        check_seconds(self, "stuck_after_s")
+        check_items(self, "echo_inputs", TensorSpec)
 
     @classmethod
     def from_mapping(
@@ -260,10 +210,10 @@ class ModelOptions:
             _make_items(batching, "padding", Padding, f"{where}: batching")
             values["batching"] = batching
         if "batching" in values:
-            values["batching"] = _make(Batching, values["batching"], f"{where}: batching")
+            values["batching"] = make(Batching, values["batching"], f"{where}: batching")
         for name, item_type in _ITEM_TYPES.items():
             _make_items(values, name, item_type, where)
-        return _make(cls, values, where)
+        return make(cls, values, where)
 
 
 _ITEM_TYPES: dict[str, type[Any]] = {
@@ -271,34 +221,3 @@ _ITEM_TYPES: dict[str, type[Any]] = {
     "providers": ProviderOptions,
     "echo_inputs": TensorSpec,
 }
-
-_T = TypeVar("_T")
-
-
-def _make_items(values: dict[str, Any], name: str, item_type: type[Any], where: str) -> None:
-    """Build what `name` lists, if it is there."""
-    if name not in values:
-        return
-    items = values[name]
-    if not isinstance(items, list | tuple):
-        kind = type(items).__name__
-        raise InvalidInput(f"{where}: {name}: expected a list of tables, got {kind}")
-    values[name] = tuple(
-        _make(item_type, item, f"{where}: {name}[{i}]") for i, item in enumerate(items)
-    )
-
-
-def _make(cls: type[_T], values: object, where: str) -> _T:
-    if isinstance(values, cls):
-        return values
-    if not isinstance(values, Mapping):
-        raise InvalidInput(f"{where}: expected a table, got {values!r}")
-    known = [item.name for item in dataclasses.fields(cast("Any", cls))]
-    unknown = [name for name in values if name not in known]
-    if unknown:
-        expected = ", ".join(map(repr, known))
-        raise InvalidInput(f"{where}: expected keys among {expected}, got {unknown[0]!r}")
-    try:
-        return cls(**values)
-    except (InvalidInput, TypeError) as error:
-        raise InvalidInput(f"{where}: {error}") from None
