@@ -1,7 +1,7 @@
 """Checks of a dataclass's fields; each raises InvalidInput."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 from pyruntime.errors import InvalidInput
@@ -19,8 +19,9 @@ def check_integer(owner: object, name: str, *, least: int, most: int = 2**53) ->
     """Refuse what is no int of that range."""
     value = getattr(owner, name)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        expected = f"an int of at least {least}"
-        raise mismatch(owner, name, expected if most >= 2**53 else f"{expected}, at most {most}")
+        is_above = isinstance(value, int) and value > most
+        bound = f"at most {most}" if is_above else f"at least {least}"
+        raise mismatch(owner, name, f"an int of {bound}")
 
 
 def check_seconds(owner: object, name: str) -> None:
@@ -77,8 +78,35 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def make(cls: type[_T], values: object, where: str) -> _T:
-    """Build a dataclass from a table. Raises InvalidInput that names `where` and the key."""
+def check_integers(owner: object, name: str, *, least: int, also: str = "") -> None:
+    """Refuse all but a sequence of ints; make it a tuple. also: what else is allowed."""
+    value = getattr(owner, name)
+    if not are_integers(value, least=least):
+        raise mismatch(owner, name, f"a list of ints of at least {least} {also}".rstrip())
+    object.__setattr__(owner, name, tuple(value))
+
+
+def are_integers(value: object, *, least: int) -> bool:
+    """Whether it is a sequence of ints."""
+    return isinstance(value, list | tuple) and all(
+        isinstance(item, int) and not isinstance(item, bool) and least <= item < 2**53
+        for item in value
+    )
+
+
+def check_texts(owner: object, name: str) -> None:
+    """Refuse all but a sequence of texts; make it a tuple."""
+    value = getattr(owner, name)
+    if not isinstance(value, list | tuple) or not all(isinstance(i, str) and i for i in value):
+        raise mismatch(owner, name, "a list of texts that are not empty")
+    object.__setattr__(owner, name, tuple(value))
+
+
+def make(cls: type[_T], values: object, where: str, *, others: Sequence[str] = ()) -> _T:
+    """Build a dataclass from a table. Raises InvalidInput that names `where` and the key.
+
+    others: keys that the file may have beside the dataclass's, for the message.
+    """
     if isinstance(values, cls):
         return values
     if not isinstance(values, Mapping):
@@ -86,9 +114,22 @@ def make(cls: type[_T], values: object, where: str) -> _T:
     known = [item.name for item in dataclasses.fields(cast("Any", cls))]
     unknown = [name for name in values if name not in known]
     if unknown:
-        expected = ", ".join(map(repr, known))
+        expected = ", ".join(map(repr, [*known, *others]))
         raise InvalidInput(f"{where}: expected keys among {expected}, got {unknown[0]!r}")
     try:
         return cls(**values)
     except (InvalidInput, TypeError) as error:
         raise InvalidInput(f"{where}: {error}") from None
+
+
+def make_items(values: dict[str, Any], name: str, item_type: type[Any], where: str) -> None:
+    """Build what `name` lists, if it is there."""
+    if name not in values:
+        return
+    items = values[name]
+    if not isinstance(items, list | tuple):
+        kind = type(items).__name__
+        raise InvalidInput(f"{where}: {name}: expected a list of tables, got {kind}")
+    values[name] = tuple(
+        make(item_type, item, f"{where}: {name}[{i}]") for i, item in enumerate(items)
+    )

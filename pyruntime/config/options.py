@@ -1,6 +1,6 @@
 """Options of a model, checked where they are made."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,9 +14,9 @@ from pyruntime.config.checks import (
     check_type,
     is_number,
     make,
+    make_items,
     mismatch,
 )
-from pyruntime.errors import InvalidInput
 from pyruntime.tensors import TensorSpec
 
 __all__ = [
@@ -198,22 +198,27 @@ class ModelOptions:
 
     @classmethod
     def from_mapping(
-        cls, mapping: Mapping[str, Any], *, where: str = "ModelOptions"
+        cls,
+        mapping: Mapping[str, Any],
+        *,
+        where: str = "ModelOptions",
+        others: Sequence[str] = (),
     ) -> "ModelOptions":
         """Build options from nested mappings, such as a TOML file's.
 
-        where: named in errors. Raises InvalidInput for an unknown key or an unfit value.
+        where: named in errors. others: keys that a file may have besides, for the message.
+        Raises InvalidInput for an unknown key or an unfit value.
         """
         values = dict(mapping)
         if isinstance(values.get("batching"), Mapping):
             batching = dict(values["batching"])
-            _make_items(batching, "padding", Padding, f"{where}: batching")
+            make_items(batching, "padding", Padding, f"{where}: batching")
             values["batching"] = batching
         if "batching" in values:
             values["batching"] = make(Batching, values["batching"], f"{where}: batching")
         for name, item_type in _ITEM_TYPES.items():
-            _make_items(values, name, item_type, where)
-        return make(cls, values, where)
+            make_items(values, name, item_type, where)
+        return make(cls, values, where, others=others)
 
 
 _ITEM_TYPES: dict[str, type[Any]] = {
