@@ -8,13 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from pyruntime import __version__
-from pyruntime.commands import bench, demo, devices, infer, serve
+from pyruntime.commands import bench, demo, devices, infer, models, serve
 from pyruntime.errors import PyRuntimeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (serve, infer, devices, bench, demo)
+COMMANDS = (serve, infer, models, devices, bench, demo)
 
 
 def build_parser() -> argparse.ArgumentParser:

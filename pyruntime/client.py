@@ -84,10 +84,13 @@ class Client:
     """Calls one server. Raises the errors of pyruntime.errors.
 
     address: `HOST:PORT` or `unix:PATH`.
+    token: shown to servers that expect a bearer token.
     Threads: all calls from any.
     """
 
-    def __init__(self, address: str, *, tls: ClientTls | None = None) -> None:
+    def __init__(
+        self, address: str, *, tls: ClientTls | None = None, token: str | None = None
+    ) -> None:
         options = (
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
@@ -97,6 +100,7 @@ class Client:
         else:
             self._channel = grpc.secure_channel(address, _credentials(tls), options)
         self._address = address
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
 
     def __enter__(self) -> Client:
         return self
@@ -140,16 +144,67 @@ class Client:
             datatypes={output.name: output.datatype for output in response.outputs},
         )
 
-    def _call(self, name: str, timeout_s: float | None, request: Any) -> Any:
+    def repository_index(self, *, ready_only: bool = False, timeout_s: float | None = None) -> Any:
+        """Fetch RepositoryIndexResponse."""
+        request = protocol.message_class("RepositoryIndexRequest")(ready=ready_only)
+        return self._call("RepositoryIndex", timeout_s, request)
+
+    def load(
+        self,
+        model: str,
+        version: int | None = None,
+        *,
+        config: str | None = None,
+        files: Mapping[str, bytes] | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Load a model's versions as its policy says, or one more version of it.
+
+        config, files: in place of what is in the repository, as in ModelRepository.load.
+        """
+        request = protocol.message_class("RepositoryModelLoadRequest")(model_name=model)
+        if version is not None:
+            request.parameters["version"].int64_param = version
+        if config is not None:
+            request.parameters["config"].string_param = config
+        for name, data in (files or {}).items():
+            request.parameters[f"file:{name}"].bytes_param = data
+        self._call("RepositoryModelLoad", timeout_s, request)
+
+    def unload(
+        self, model: str, version: int | None = None, *, timeout_s: float | None = None
+    ) -> None:
+        """Unload a version of a model; None: all of them."""
+        request = protocol.message_class("RepositoryModelUnloadRequest")(model_name=model)
+        if version is not None:
+            request.parameters["version"].int64_param = version
+        self._call("RepositoryModelUnload", timeout_s, request)
+
+    def statistics(
+        self, model: str = "", version: str = "", *, timeout_s: float | None = None
+    ) -> Any:
+        """Fetch ModelStatisticsResponse; of all models, all versions, or one."""
+        request = protocol.message_class("ModelStatisticsRequest")(name=model, version=version)
+        return self._call("ModelStatistics", timeout_s, request)
+
+    def call(
+        self, path: str, request: Any, response_class: type[Any], *, timeout_s: float | None = None
+    ) -> Any:
+        """Make a unary call of any service. path: its name on the wire."""
         call = self._channel.unary_unary(
-            protocol.path(name),
+            path,
             request_serializer=type(request).SerializeToString,
-            response_deserializer=protocol.response_class(name).FromString,
+            response_deserializer=response_class.FromString,
         )
         try:
-            return call(request, timeout=timeout_s)
+            return call(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise self._error(name, error) from None
+            raise self._error(path.rpartition("/")[2], error) from None
+
+    def _call(self, name: str, timeout_s: float | None, request: Any) -> Any:
+        return self.call(
+            protocol.path(name), request, protocol.response_class(name), timeout_s=timeout_s
+        )
 
     def _error(self, name: str, error: grpc.RpcError) -> PyRuntimeError:
         status, details = error.code(), error.details() or ""

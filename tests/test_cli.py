@@ -44,6 +44,7 @@ def repository(tmp_path: Path) -> Path:
     add(folder, "sums", "1", "add_sub.onnx")
     add(folder, "mlp", "1", "mlp_64_256_256_10.onnx")
     add(folder, "mlp", "2", "mlp_64_256_256_10.onnx")
+    (folder / "mlp" / "model.toml").write_text("[versions]\nall = true\n")
     add(folder, "words", "1", "identity_string.onnx")
     return folder
 

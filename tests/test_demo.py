@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pyruntime import Runtime
 from pyruntime.demo import FOLDER, REPOSITORY, test_images
 from pyruntime.demo.pictures import draw_row
-from pyruntime.repository import load, scan
+from pyruntime.repository import ModelRepository
 
 COMMAND = [sys.executable, "-P", "-m", "pyruntime.cli", "demo"]
 
@@ -31,11 +30,9 @@ def test_both_versions_read_images_they_have_never_seen() -> None:
     held_out = test_images()
     assert held_out.images.shape == (450, 1, 8, 8)
     assert set(held_out.labels) == set(range(10))
-    with Runtime() as runtime:
-        loaded = [one.model for one in load(runtime, scan(REPOSITORY))]
+    with ModelRepository(REPOSITORY) as repository:
         accuracy = {}
-        for model in loaded:
-            assert model is not None
+        for model in repository.runtime.models():
             outputs = model.infer({"image": held_out.images})
             np.testing.assert_allclose(outputs["probabilities"].sum(axis=1), 1, rtol=1e-5)
             accuracy[model.version] = (outputs["label"] == held_out.labels).mean()

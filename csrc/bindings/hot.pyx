@@ -295,6 +295,19 @@ cdef class Handle:
         self.resolve(&model)
         return model.get() != refused.get()
 
+    def _warm_up(self, inputs, int runs):
+        """Run a request `runs` times on each instance, beside what waits."""
+        cdef shared_ptr[ModelVersion] model
+        cdef RequestRef request
+        cdef Status status
+        cdef Plan plan = self.resolve(&model)
+        request = model.get().new_request()
+        holder = set_inputs(plan, model.get(), request.get(), inputs)
+        with nogil:
+            status = model.get().warm_up(request, runs)
+        del holder
+        raise_if_failed(status)
+
     def _model_capsule(self):
         """The version that answers now, for _core.ModelVersion.from_capsule."""
         cdef shared_ptr[ModelVersion] model

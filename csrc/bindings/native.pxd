@@ -81,6 +81,7 @@ cdef extern from "serving/model.h" namespace "pyruntime" nogil:
         Status want_output(Request&, string_view) except +set_python_error_from_caught
         Status infer(const RequestRef&) except +set_python_error_from_caught
         Status submit(const RequestRef&) except +set_python_error_from_caught
+        Status warm_up(const RequestRef&, int) except +set_python_error_from_caught
         Status named(Status)
         void count_input_copied()
 

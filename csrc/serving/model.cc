@@ -220,11 +220,11 @@ Status ModelVersion::warm_up(int64_t rows, int runs) {
 }
 
 Status ModelVersion::warm_up(int64_t rows, int runs, const Padding::Sizes& sizes) {
-  std::vector<Tensor> inputs;
-  std::vector<std::vector<std::byte>> zeros;
+  std::vector<std::vector<std::byte>> zeros;  // outlives the request
+  const RequestRef sample = new_request();
   for (std::size_t i = 0; i < signature_->inputs.size(); ++i) {
     const TensorSpec& spec = signature_->inputs[i];
-    Tensor& input = inputs.emplace_back();
+    Tensor& input = sample->inputs[i];
     input.type = spec.type;
     input.shape = Shape(spec.dims);
     for (std::size_t axis = 0; axis < spec.dims.size(); ++axis) {
@@ -234,18 +234,21 @@ Status ModelVersion::warm_up(int64_t rows, int runs, const Padding::Sizes& sizes
     input.shape = plan_->padding().padded(i, input.shape, sizes);
     input.data = zeros.emplace_back(std::max<std::size_t>(input.size_bytes(), 1)).data();
   }
+  return warm_up(sample, runs);
+}
+
+Status ModelVersion::warm_up(const RequestRef& sample, int runs) {
   const auto make = [&] {
     RequestRef request = new_request();
-    std::copy(inputs.begin(), inputs.end(), request->inputs.begin());
+    std::copy(sample->inputs.begin(), sample->inputs.end(), request->inputs.begin());
     return request;
   };
-  for (int run = 0; run < runs; ++run) {
-    int64_t checked_rows = 1;
-    Status status = check_and_count(*make(), &checked_rows);
-    if (status.ok()) status = named(scheduler_->warm_up(make, checked_rows));
-    if (!status.ok()) return status;
+  int64_t rows = 1;
+  Status status = check_and_count(*sample, &rows);
+  for (int run = 0; run < runs && status.ok(); ++run) {
+    status = named(scheduler_->warm_up(make, rows));
   }
-  return {};
+  return status;
 }
 
 BufferPool::Stats ModelVersion::pool_stats() const {

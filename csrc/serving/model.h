@@ -83,6 +83,8 @@ class ModelVersion {
   // Dynamic dimensions other than the first count as 1, or as each of the sizes to which they are
   // padded.
   Status warm_up(int64_t rows, int runs);
+  // The same with the inputs of `sample`, which is left as it is.
+  Status warm_up(const RequestRef& sample, int runs);
 
   // The same, with the model named unless it is or the mistake is the caller's.
   Status named(Status status) const;

@@ -9,7 +9,7 @@ from pyruntime.config.model import Memory, ModelConfig, Versions, WarmUp
 from pyruntime.config.options import ModelOptions
 from pyruntime.errors import InvalidInput
 
-__all__ = ["read_model_config", "read_model_options"]
+__all__ = ["read_model_config", "read_model_options", "read_secret"]
 
 # Tables of a model.toml that say something of the model, not of how it is loaded.
 _TABLES = ("versions", "warm_up", "labels", "route", "memory")
@@ -45,6 +45,22 @@ def model_config_from_mapping(values: Mapping[str, Any], *, where: str) -> Model
     config["options"] = ModelOptions.from_mapping(options, where=where, others=_TABLES)
     config |= {name: tables[name] for name in ("labels", "route") if name in tables}
     return make(ModelConfig, config, where)
+
+
+def read_secret(path: str | os.PathLike[str]) -> str:
+    """Read a file that holds one word. Raises InvalidInput that names the file, not the word."""
+    from pathlib import Path
+
+    where = os.fspath(path)
+    try:
+        secret = Path(path).read_text(encoding="ascii").strip()
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{where}: expected ASCII") from None
+    except OSError as error:
+        raise InvalidInput(f"{where}: {error.strerror}") from None
+    if not secret or not secret.isprintable() or " " in secret:
+        raise InvalidInput(f"{where}: expected one word of printable characters")
+    return secret
 
 
 def _read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:

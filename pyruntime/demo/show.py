@@ -31,8 +31,8 @@ _DRAIN_S = 5.0
 
 def show(*, once: bool, address: str | None) -> int:
     """Serve, show, and unless `once` go on serving until asked to stop."""
-    from pyruntime import repository
     from pyruntime.client import Client
+    from pyruntime.repository import ModelRepository
     from pyruntime.runtime import Runtime
 
     _say(f"pyruntime {__version__}: handwritten digits, served from a C++ core\n")
@@ -40,10 +40,11 @@ def show(*, once: bool, address: str | None) -> int:
         StopSignal() as stop,
         tempfile.TemporaryDirectory(prefix="pyruntime-") as folder,
         Runtime() as runtime,
+        ModelRepository(REPOSITORY, runtime=runtime) as repository,
     ):
-        for loaded in repository.load(runtime, repository.scan(REPOSITORY)):
-            if loaded.model is None:
-                _say(f"{loaded.found.path}: {loaded.found.problem}")
+        for status in repository.index():
+            if status.is_failed:
+                _say(f"{status.model} version {status.version}: {status.reason}")
                 return 1
         server = _start(runtime, address, once=once, socket=Path(folder) / "grpc.sock")
         try:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pyruntime.frontends.management import Management
     from pyruntime.runtime import Runtime
 
 
@@ -37,6 +38,7 @@ class FrontEndOptions:
     max_message_bytes: of one request, below 2 GiB.
     max_inferences: under way at once, at least 1; further ones are refused.
     max_streams: open at once, at least 1; further ones are refused.
+    management: of a repository; None: there is none.
     """
 
     addresses: tuple[str, ...] = ("127.0.0.1:8001",)
@@ -44,6 +46,7 @@ class FrontEndOptions:
     max_message_bytes: int = 256 << 20
     max_inferences: int = 64
     max_streams: int = 64
+    management: Management | None = None
 
 
 class FrontEnd(Protocol):

@@ -17,7 +17,14 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 import pyruntime
 from pyruntime.errors import InvalidInput, PyRuntimeError
-from pyruntime.frontends import grpc_health, grpc_reflection, model_messages, protocol
+from pyruntime.frontends import (
+    grpc_health,
+    grpc_management,
+    grpc_reflection,
+    model_messages,
+    protocol,
+)
+from pyruntime.frontends.bearer_token import BearerToken
 from pyruntime.frontends.call_threads import CallThreads
 from pyruntime.frontends.grpc_infer import InferStream, model_infer
 from pyruntime.frontends.grpc_status import abort, reject
@@ -26,13 +33,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pyruntime.frontends import FrontEndOptions
+    from pyruntime.frontends.management import Management
     from pyruntime.runtime import Model, Runtime
 
 _Behavior = TypeVar("_Behavior", bound="Callable[..., Any]")
 
 EXTENSIONS = ("model_configuration", "statistics")
+MANAGEMENT_EXTENSIONS = ("model_repository", "model_repository(unload_dependents)")
 
 _CONTROL_CALLS = 16  # at once: metadata, readiness, health checks
+_MANAGEMENT_CALLS = 16  # at once: those that load and unload take their time
 _REFUSALS = 2  # at once; others wait, but not for long
 _WATCHES = 256  # open at once: health watches and reflection, whose threads mostly sleep
 _STREAM_REQUESTS = 32  # of one stream, unanswered at once
@@ -52,6 +62,7 @@ class _Call:
     threads: CallThreads
     when_full: grpc.RpcMethodHandler[Any, Any]
     is_inference: bool = False
+    needs_token: bool = True
 
 
 class GrpcCalls(grpc.GenericRpcHandler):
@@ -60,6 +71,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
     def __init__(self, runtime: Runtime, options: FrontEndOptions) -> None:
         self._runtime = runtime
         self._registry = runtime._native
+        self._management = options.management
         self._health = grpc_health.Health(runtime)
         self._is_draining = False
         self._last_refused = 0.0  # time.monotonic(), of an inference while draining
@@ -69,10 +81,16 @@ class GrpcCalls(grpc.GenericRpcHandler):
 
         self.refusal_threads = CallThreads(_REFUSALS, "refuse")  # refusals never wait for anything
         self._control_threads = CallThreads(_CONTROL_CALLS, "control")
+        self._management_threads = CallThreads(_MANAGEMENT_CALLS, "manage")
         self._infer_threads = CallThreads(options.max_inferences, "infer")
         self._stream_threads = CallThreads(options.max_streams, "stream")
         self._watch_threads = CallThreads(_WATCHES, "watch")
 
+        token = self._management.token if self._management is not None else None
+        self._token = None if token is None else BearerToken(token)
+        self._unauthenticated = reject(
+            grpc.StatusCode.UNAUTHENTICATED, "expected metadata `authorization: Bearer TOKEN`"
+        )
         self._draining = reject(grpc.StatusCode.UNAVAILABLE, "the server is draining")
         self._calls = self._table()
 
@@ -84,6 +102,12 @@ class GrpcCalls(grpc.GenericRpcHandler):
         if call is None:
             method = handler_call_details.method
             return reject(grpc.StatusCode.UNIMPLEMENTED, f"{method}: no such call")
+        if (
+            self._token is not None
+            and call.needs_token
+            and not self._token.is_in(handler_call_details.invocation_metadata)
+        ):
+            return self._unauthenticated
         if call.is_inference and self._is_draining:
             self._last_refused = time.monotonic()
             return self._draining
@@ -126,6 +150,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
         for pool in (
             self.refusal_threads,
             self._control_threads,
+            self._management_threads,
             self._infer_threads,
             self._stream_threads,
             self._watch_threads,
@@ -148,9 +173,17 @@ class GrpcCalls(grpc.GenericRpcHandler):
             ("ModelConfig", self._model_config),
             ("ModelStatistics", self._model_statistics),
         ):
-            calls[protocol.path(name)] = self._control(name, behavior)
-        calls[protocol.path("ModelInfer")] = self._infer_call()
-        calls[protocol.path("ModelStreamInfer")] = self._stream_call()
+            path = protocol.path(name)
+            calls[path] = self._control(path, protocol.request_class(name), behavior)
+        if self._management is not None and self._management.is_only:
+            refusal = reject(grpc.StatusCode.PERMISSION_DENIED, "no inferences at this address")
+            for name in ("ModelInfer", "ModelStreamInfer"):
+                calls[protocol.path(name)] = _Call(refusal, self.refusal_threads, refusal)
+        else:
+            calls[protocol.path("ModelInfer")] = self._infer_call()
+            calls[protocol.path("ModelStreamInfer")] = self._stream_call()
+        if self._management is not None:
+            calls |= self._management_calls(self._management)
         calls |= self._health_calls()
         calls |= self._reflection_calls()
         return calls
@@ -175,8 +208,12 @@ class GrpcCalls(grpc.GenericRpcHandler):
 
     def _server_metadata(self, request: Any) -> Any:
         del request
+        management = self._management
+        can_manage = management is not None and management.refusal is None
         return _ServerMetadataResponse(
-            name="pyruntime", version=pyruntime.__version__, extensions=EXTENSIONS
+            name="pyruntime",
+            version=pyruntime.__version__,
+            extensions=(*EXTENSIONS, *(MANAGEMENT_EXTENSIONS if can_manage else ())),
         )
 
     def _model_metadata(self, request: Any) -> Any:
@@ -212,8 +249,14 @@ class GrpcCalls(grpc.GenericRpcHandler):
 
     # How the calls are wired.
 
-    def _control(self, name: str, behavior: Callable[[Any], Any]) -> _Call:
-        request_class = protocol.request_class(name)
+    def _control(
+        self,
+        path: str,
+        request_class: type[Any],
+        behavior: Callable[[Any], Any],
+        threads: CallThreads | None = None,
+    ) -> _Call:
+        threads = self._control_threads if threads is None else threads
 
         def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
             try:
@@ -223,10 +266,24 @@ class GrpcCalls(grpc.GenericRpcHandler):
             return response
 
         return _Call(
-            grpc.unary_unary_rpc_method_handler(_on(self._control_threads, answer)),
-            self._control_threads,
-            reject(_FULL, f"{name}: {_CONTROL_CALLS} such calls are under way, the limit"),
+            grpc.unary_unary_rpc_method_handler(_on(threads, answer)),
+            threads,
+            reject(_FULL, f"{path}: {threads.limit} such calls are under way, the limit"),
         )
+
+    def _management_calls(self, management: Management) -> dict[str, _Call]:
+        calls = {}
+        refusal = reject(grpc.StatusCode.PERMISSION_DENIED, management.refusal or "")
+        refused = _Call(refusal, self.refusal_threads, refusal)
+        for method in grpc_management.methods(management.repository):
+            is_refused = method.changes or management.refuses_reading
+            if management.refusal is not None and is_refused:
+                calls[method.path] = refused
+                continue
+            calls[method.path] = self._control(
+                method.path, method.request_class, method.behavior, self._management_threads
+            )
+        return calls
 
     def _infer_call(self) -> _Call:
         registry = self._registry
@@ -285,6 +342,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
                 ),
                 self._control_threads,
                 reject(_FULL, f"Check: {_CONTROL_CALLS} such calls are under way, the limit"),
+                needs_token=False,
             ),
             f"/{grpc_health.SERVICE}/Watch": _Call(
                 grpc.unary_stream_rpc_method_handler(
@@ -292,6 +350,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
                 ),
                 self._watch_threads,
                 reject(_FULL, f"Watch: {_WATCHES} watches are open, the limit"),
+                needs_token=False,
             ),
         }
 

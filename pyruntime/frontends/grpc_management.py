@@ -1,0 +1,110 @@
+"""The calls that list, load and unload models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pyruntime.errors import InvalidInput
+from pyruntime.frontends import protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pyruntime.repository import ModelRepository
+
+__all__ = ["ManagementMethod", "methods"]
+
+
+@dataclass(frozen=True, slots=True)
+class ManagementMethod:
+    """A call. behavior: raises the runtime's errors. changes: what is served."""
+
+    path: str
+    request_class: type[Any]
+    behavior: Callable[[Any], Any]
+    changes: bool = True
+
+
+def methods(repository: ModelRepository) -> list[ManagementMethod]:
+    """Give every management call; a further service adds its own here."""
+    calls = RepositoryCalls(repository)
+    return [
+        _method("RepositoryIndex", calls.index, changes=False),
+        _method("RepositoryModelLoad", calls.load),
+        _method("RepositoryModelUnload", calls.unload),
+    ]
+
+
+def _method(name: str, behavior: Callable[[Any], Any], *, changes: bool = True) -> ManagementMethod:
+    return ManagementMethod(
+        protocol.path(name), protocol.request_class(name), behavior, changes=changes
+    )
+
+
+class RepositoryCalls:
+    """The protocol's own calls, as Triton means them; `version` as a parameter is an addition."""
+
+    def __init__(self, repository: ModelRepository) -> None:
+        self._repository = repository
+
+    def index(self, request: Any) -> Any:
+        """Answer RepositoryIndex."""
+        self._check_name(request)
+        response = _IndexResponse()
+        for status in self._repository.index(ready_only=request.ready):
+            response.models.add(
+                name=status.model,
+                version=status.version,
+                state=status.state.value,
+                reason=status.reason,
+            )
+        return response
+
+    def load(self, request: Any) -> Any:
+        """Answer RepositoryModelLoad."""
+        self._check_name(request)
+        parameters = request.parameters
+        _check_parameters(parameters, ("version",))
+        self._repository.load(request.model_name, _version(parameters))
+        return _LoadResponse()
+
+    def unload(self, request: Any) -> Any:
+        """Answer RepositoryModelUnload."""
+        self._check_name(request)
+        # Here no model depends on another, so `unload_dependents` changes nothing.
+        _check_parameters(request.parameters, ("version", "unload_dependents"))
+        self._repository.unload(request.model_name, _version(request.parameters))
+        return _UnloadResponse()
+
+    def _check_name(self, request: Any) -> None:
+        if request.repository_name:
+            raise InvalidInput(
+                "repository_name: expected none, as there is one repository, got "
+                f"{request.repository_name!r}"
+            )
+
+
+def _check_parameters(parameters: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for name in parameters:
+        if name not in known:
+            expected = ", ".join(map(repr, known))
+            raise InvalidInput(f"parameters: expected one of {expected}, got {name!r}")
+
+
+def _version(parameters: Mapping[str, Any]) -> int | None:
+    if "version" not in parameters:
+        return None
+    parameter = parameters["version"]
+    kind = parameter.WhichOneof("parameter_choice")
+    value = getattr(parameter, kind) if kind else None
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 19:
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidInput(f"parameter 'version': expected a number from 1 on, got {value!r}")
+    return value
+
+
+_IndexResponse = protocol.message_class("RepositoryIndexResponse")
+_LoadResponse = protocol.message_class("RepositoryModelLoadResponse")
+_UnloadResponse = protocol.message_class("RepositoryModelUnloadResponse")

@@ -1,0 +1,74 @@
+"""Loads one version: beside what is served, warmed up, then visible in one step."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pyruntime.errors import EngineError, InvalidInput, PyRuntimeError
+from pyruntime.repository import warm_up
+from pyruntime.repository.claims import check_claims
+
+if TYPE_CHECKING:
+    from pyruntime.config.model import ModelConfig
+    from pyruntime.model import Model
+    from pyruntime.repository.scan import FoundModel, FoundVersion
+    from pyruntime.runtime import Runtime
+
+__all__ = ["Loaded", "load_version"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A version that is served now. note: what its user should know, or nothing."""
+
+    model: Model
+    seconds: float
+    note: str
+
+
+def load_version(runtime: Runtime, found: FoundModel, version: FoundVersion) -> Loaded:
+    """Load it, hold it against its configuration, warm it up, and swap it in.
+
+    Raises the errors of Runtime.load; then nothing has changed.
+    """
+    begin = time.perf_counter()
+    config = found.config
+    notes: list[str] = []
+
+    def prepare(model: Model) -> None:
+        check_claims(model, config)
+        if note := _warm_up(model, config, found):
+            notes.append(note)
+
+    number = version.number
+    if number is None:
+        raise InvalidInput(f"version's name: expected a number, got {version.name!r}")
+    try:
+        model = runtime.load(
+            version.model,
+            version.path,
+            version=number,
+            options=config.options,
+            warm_up=prepare,
+            replace=True,
+        )
+    except PyRuntimeError:
+        raise
+    except Exception as error:  # out of memory, a file that vanished
+        raise EngineError(
+            f"model '{version.model}' version {number}: {type(error).__name__}: {error}"
+        ) from error
+    return Loaded(model, time.perf_counter() - begin, "; ".join(notes))
+
+
+def _warm_up(model: Model, config: ModelConfig, found: FoundModel) -> str:
+    """Warm up; a default warm-up that fails is only told."""
+    try:
+        warm_up.run(model, config, found.folder)
+    except PyRuntimeError as error:
+        if config.warm_up is not None or config.requests:
+            raise type(error)(f"warm-up: {error}") from None
+        return f"not warmed up: {error}"
+    return ""

@@ -1,0 +1,316 @@
+"""ModelRepository: the models of a folder, loaded, replaced and unloaded while they are served."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import threading
+from concurrent.futures import CancelledError
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from pyruntime.config.model import Memory, ModelConfig
+from pyruntime.config.repository import RepositoryOptions
+from pyruntime.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    ModelNotFound,
+    PyRuntimeError,
+    Unavailable,
+)
+from pyruntime.repository.lifecycle import Lifecycle
+from pyruntime.repository.load_threads import LoadThreads
+from pyruntime.repository.records import ModelRecord
+from pyruntime.repository.scan import FoundModel, scan, scan_model
+from pyruntime.repository.status import State, VersionStatus
+from pyruntime.runtime import Runtime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+    from os import PathLike
+    from types import TracebackType
+
+__all__ = ["ModelRepository"]
+
+_log = logging.getLogger("pyruntime.repository")
+
+Failures = dict[int, PyRuntimeError]  # by version
+
+
+class ModelRepository:
+    """The models of a folder, REPOSITORY/<model>/<version>/model.onnx, in a Runtime.
+
+    runtime: what serves them; None: one of its own, which close() closes.
+
+    Any thread may call any method. Loads run on threads of its own. As a context manager it
+    starts, and closes at the end.
+    """
+
+    def __init__(
+        self,
+        root: str | PathLike[str],
+        *,
+        runtime: Runtime | None = None,
+        options: RepositoryOptions | None = None,
+    ) -> None:
+        self._given_root = Path(root)
+        self._options = RepositoryOptions() if options is None else options
+        self._owns_runtime = runtime is None
+        self.runtime = Runtime() if runtime is None else runtime
+        self._defaults = ModelConfig(
+            options=self._options.defaults, memory=Memory(on_demand=self._options.on_demand)
+        )
+        self._lock = threading.Condition()
+        # Below: under _lock.
+        self._root: Path | None = None
+        self._records: dict[str, ModelRecord] = {}
+        self._listeners: list[Callable[[VersionStatus], None]] = []
+        self._is_closed = False
+
+        self._lifecycle = Lifecycle(self.runtime, self._lock, self._tell)
+        self._threads = LoadThreads(self._options.load_threads)
+        self._starting: list[Future[Failures]] = []
+
+    @property
+    def root(self) -> Path:
+        """The folder."""
+        return self._given_root
+
+    @property
+    def mode(self) -> str:
+        """What is loaded when: "none", "poll" or "explicit"."""
+        return self._options.mode
+
+    def start(self, *, wait: bool = True) -> None:
+        """Load what the mode says, and from then on what changes.
+
+        wait: until all is loaded, or known not to be loadable; see index().
+        Raises InvalidInput if the folder is none, or a model to be loaded is not there.
+        """
+        found = scan(self._given_root, self._defaults)
+        root = self._given_root.resolve()
+        names = {model.name for model in found}
+        for name in self._options.load:
+            if name not in names and name != "*":
+                raise InvalidInput(f"repository {self._given_root}: it has no model '{name}'")
+        with self._lock:
+            self._root = root
+            for model in found:
+                record = self._records.setdefault(model.name, ModelRecord(model.name))
+                record.is_served = self._options.mode != "explicit" or bool(
+                    {"*", model.name} & set(self._options.load)
+                )
+                record.is_waiting = record.is_served and model.config.memory.on_demand
+        self._starting = [self._submit(model.name) for model in found]
+        if wait:
+            self.wait_settled()
+
+    def wait_settled(self, timeout_s: float | None = None) -> bool:
+        """Wait until what start() found is loaded or refused; whether it was in time."""
+        done, open_ = concurrent.futures.wait(self._starting, timeout_s)
+        for job in done:
+            job.result()
+        return not open_
+
+    def index(self, *, ready_only: bool = False) -> list[VersionStatus]:
+        """Say of every version where it stands, by name and version."""
+        self._look_for_new()
+        statuses = []
+        with self._lock:
+            for name, record in sorted(self._records.items()):
+                versions = sorted(
+                    record.versions.values(), key=lambda one: (len(one.name), one.name)
+                )
+                found = [version.status(name) for version in versions]
+                if record.problem and not record.loaded():
+                    reason = record.problem
+                    found = [VersionStatus(name, "", State.UNAVAILABLE, reason, is_failed=True)]
+                statuses += found
+        return [one for one in statuses if one.state is State.READY or not ready_only]
+
+    def load(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Load a model's versions as its policy says, or one more version of it.
+
+        What is loaded already is loaded again only if its files have changed. Returns when it is
+        served. Raises ModelNotFound, DeadlineExceeded (it goes on loading), and why it could not
+        be loaded; then what was served before still is.
+        """
+        with self._lock:
+            self._check_open()
+            record = self._known(name)
+            before = (record.is_served, set(record.asked), set(record.refused))
+            record.is_served, record.is_waiting = True, False
+            if version is None:
+                record.refused.clear()
+            else:
+                record.asked.add(version)
+                record.refused.discard(version)
+        failures = self._wait(name, self._submit(name, retry=True), timeout_s)
+        with self._lock:
+            error = self._why_not_loaded(record, version, failures)
+            if error is not None:
+                record.is_served = before[0] or bool(record.loaded())
+                record.asked, record.refused = before[1], before[2]
+        if error is not None:
+            raise error
+
+    def _why_not_loaded(
+        self, record: ModelRecord, version: int | None, failures: Failures
+    ) -> PyRuntimeError | None:
+        if self._records.get(record.name) is not record:
+            return ModelNotFound(f"model '{record.name}': not in the repository")
+        if record.problem:
+            return InvalidInput(f"model '{record.name}': {record.problem}")
+        if version is None:
+            error = next(iter(failures.values()), None)
+            if error is None and not record.loaded():
+                reasons = "; ".join(one.reason for one in record.versions.values())
+                error = InvalidInput(f"model '{record.name}': nothing to be loaded: {reasons}")
+            return error
+        if version in failures or version in record.loaded():
+            return failures.get(version)
+        known = record.versions.get(str(version))
+        if known is not None:
+            return InvalidInput(f"model '{record.name}' version {version}: {known.reason}")
+        names = ", ".join(record.versions) or "none"
+        return ModelNotFound(f"model '{record.name}' has no version {version}; found: {names}")
+
+    def unload(self, name: str, version: int | None = None) -> None:
+        """Stop serving a version (None: all of them), answer what it accepted, and free it.
+
+        It stays so until it is loaded again, or in mode "poll" until its files change. Raises
+        ModelNotFound.
+        """
+        with self._lock:
+            self._check_open()
+            record = self._records.get(name)
+            if record is None:
+                raise ModelNotFound(f"model '{name}': not in the repository")
+        with record.work:
+            with self._lock:
+                loaded = list(record.loaded())
+                if version is None:
+                    record.is_served, record.is_waiting = False, False
+                    record.asked.clear()
+                else:
+                    if version not in loaded:
+                        raise ModelNotFound(
+                            f"model '{name}' version {version} is not loaded; loaded: "
+                            + (", ".join(map(str, loaded)) or "none")
+                        )
+                    record.refused.add(version)
+                    record.asked.discard(version)
+            for number in loaded if version is None else [version]:
+                self._lifecycle.unload(record, number, "unloaded on demand")
+
+    def listen(self, listener: Callable[[VersionStatus], None]) -> None:
+        """Have `listener` called with each version that was loaded, refused or unloaded.
+
+        On the thread that did it; what the listener raises is logged.
+        """
+        with self._lock:
+            self._listeners.append(listener)
+
+    def close(self) -> None:
+        """Load nothing more; unload everything if the runtime is its own."""
+        with self._lock:
+            self._is_closed = True
+        self._threads.close()
+        if self._owns_runtime:
+            self.runtime.close()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # On the threads that load.
+
+    def _settle(self, name: str, *, retry: bool) -> Failures:
+        with self._lock:
+            record, root = self._records.get(name), self._root
+        if record is None or root is None:
+            return {}
+        with record.work:
+            if self._is_closed:
+                return {}
+            found = self._look(root, record)
+            if found is None:
+                self._lifecycle.unload_all(record, "its folder is gone")
+                with self._lock:
+                    self._records.pop(name, None)
+                return {}
+            return self._lifecycle.settle(record, found, retry=retry)
+
+    def _look(self, root: Path, record: ModelRecord) -> FoundModel | None:
+        return scan_model(root, record.name, self._defaults)
+
+    # On any.
+
+    def _submit(self, name: str, *, retry: bool = False) -> Future[Failures]:
+        try:
+            return self._threads.submit((name, retry), lambda: self._settle(name, retry=retry))
+        except RuntimeError:  # shut down
+            raise Unavailable(f"model '{name}': the repository is closed") from None
+
+    def _wait(self, name: str, job: Future[Failures], timeout_s: float | None) -> Failures:
+        try:
+            failures: Failures = job.result(timeout_s)
+        except TimeoutError:
+            raise DeadlineExceeded(f"model '{name}': not loaded in time; it goes on") from None
+        except CancelledError:
+            raise Unavailable(f"model '{name}': the repository is closed") from None
+        return failures
+
+    def _known(self, name: str) -> ModelRecord:
+        """Give a model that is in the folder, seen before or not. Under the lock."""
+        record = self._records.get(name)
+        if record is None and self._root is not None and scan_model(self._root, name) is not None:
+            record = self._records[name] = ModelRecord(name)
+        if record is None:
+            raise ModelNotFound(f"model '{name}': not in the repository {self._given_root}")
+        return record
+
+    def _look_for_new(self) -> None:
+        """In mode "explicit", know of models that came since the start."""
+        if self._options.mode != "explicit" or self._root is None:
+            return
+        found = scan(self._given_root, self._defaults)
+        with self._lock:
+            new = [model for model in found if model.name not in self._records]
+            for model in new:
+                self._records[model.name] = ModelRecord(model.name)
+        for model in new:
+            self._submit(model.name).result()
+
+    def _check_open(self) -> None:
+        if self._is_closed or self._root is None:
+            state = "closed" if self._is_closed else "not started"
+            raise Unavailable(f"the repository is {state}")
+
+    def _tell(self, status: VersionStatus) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            try:
+                listener(status)
+            except Exception:
+                _log.exception("a listener failed")
