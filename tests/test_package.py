@@ -20,7 +20,10 @@ FLOORS = ["base", "memory", "engine", "schedule", "serving", "wire"]
 
 IMPORT_LIMIT_MS = 60
 # Heavy or optional: imported where they are used, not with the package.
-NOT_IMPORTED = {"cupy", "google.protobuf", "grpc", "onnx", "onnxruntime", "torch", "tritonclient"}
+NOT_IMPORTED = {
+    *("cupy", "google.protobuf", "grpc", "matplotlib", "onnx", "onnxruntime", "pandas", "rich"),
+    *("tomlkit", "torch", "tritonclient"),
+}
 
 
 def python(code: str) -> str:

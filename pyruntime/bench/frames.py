@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
     import pandas
 
-__all__ = ["differences_frame", "to_frame"]
+    from pyruntime.bench.parity_checking import Parity
+
+__all__ = ["differences_frame", "parity_frame", "to_frame"]
 
 
 def to_frame(results: Results, *, by_repetition: bool = False) -> "pandas.DataFrame":
@@ -54,6 +56,28 @@ def differences_frame(found: Differences) -> "pandas.DataFrame":
             "verdict": row.verdict,
         }
         for row in found.rows
+    )
+
+
+def parity_frame(found: "Parity") -> "pandas.DataFrame":
+    """A row for each variant and output. Raises Unavailable without pandas."""
+    return _frame(
+        {
+            "kind": variant.kind,
+            "variant": variant.name,
+            "output": item.output,
+            "elements": item.elements,
+            "unequal": item.unequal,
+            "beyond": item.beyond,
+            "is_close": item.is_close,
+            **{
+                f"{kind}_{name}": value
+                for kind in ("absolute", "relative", "ulp")
+                for name, value in getattr(item, kind).items()
+            },
+        }
+        for variant in found.compared
+        for item in variant.deviations
     )
 
 

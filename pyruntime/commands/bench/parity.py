@@ -1,0 +1,149 @@
+"""`pyruntime bench parity`: whether a model answers the same however it is run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyruntime.commands.bench.arguments import dim
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+BEYOND = 3
+
+
+def add_parser(benches: Commands) -> None:
+    """Add this measurement's parser."""
+    parser = benches.add_parser(
+        "parity",
+        help="whether a model answers the same on other devices, providers, precisions",
+        description="Runs the same requests by a model on the first device and in other ways, one "
+        "changed at a time, and prints how far the outputs are apart and where most.",
+        epilog=f"exit status: 0 where all that ran agrees within the tolerances, {BEYOND} where it "
+        "does not, 1 for an error, 2 for wrong usage. What this machine lacks is named as skipped.",
+    )
+    parser.add_argument("model", metavar="MODEL.onnx", type=Path)
+    parser.add_argument(
+        "--device",
+        metavar="NAME,...",
+        type=_names,
+        default=("cpu",),
+        help="the first is the reference's. Default: cpu",
+    )
+    parser.add_argument(
+        "--provider", metavar="NAME,...", type=_names, help="default: those of this ONNX Runtime"
+    )
+    parser.add_argument(
+        "--vary",
+        metavar="KIND,...",
+        type=_names,
+        help="of repeat, device, provider, optimization, threads, batch, precision. Default: all",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="OTHER.onnx",
+        type=Path,
+        action="append",
+        default=[],
+        help="another file of the same model, such as a quantised one; may be given again",
+    )
+    parser.add_argument(
+        "--rows", metavar="N", type=int, default=1, help="of each request. Default: %(default)s"
+    )
+    parser.add_argument(
+        "--samples", metavar="N", type=int, default=16, help="requests. Default: %(default)s"
+    )
+    parser.add_argument(
+        "--dim",
+        metavar="NAME=SIZE",
+        type=dim,
+        action="append",
+        default=[],
+        help="size of a dynamic dimension other than the rows, by its symbol or as INPUT.AXIS; "
+        "may be given again. Default: 1",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random inputs")
+    parser.add_argument(
+        "--inputs",
+        metavar="FILE.npz",
+        type=Path,
+        help="arrays by the names of the inputs, in place of random ones; their first dimension "
+        "is cut into requests",
+    )
+    parser.add_argument(
+        "--rtol", metavar="X", type=float, help="relative. Default: 1e-4; 2e-2 for float16"
+    )
+    parser.add_argument(
+        "--atol",
+        metavar="X",
+        type=float,
+        help="absolute. Default: 1e-5 of the output's root mean square; 2e-2 for float16",
+    )
+    parser.add_argument(
+        "--options", metavar="FILE", type=Path, help="a model.toml, for all variants"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the figures there; -: print them")
+    parser.set_defaults(run=run)
+
+
+def run(args: Namespace) -> int:
+    """Compare, and print."""
+    from pyruntime.bench import parity
+    from pyruntime.config import read_model_options
+    from pyruntime.errors import InvalidInput
+
+    if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
+        raise InvalidInput(f"--json {args.json}: expected a file in a folder that exists")
+    found = parity(
+        args.model,
+        devices=args.device,
+        providers=args.provider,
+        against=args.against,
+        rows=args.rows,
+        samples=args.samples,
+        dims=dict(args.dim),
+        seed=args.seed,
+        inputs=_read(args.inputs) if args.inputs else None,
+        relative=args.rtol,
+        absolute=args.atol,
+        options=read_model_options(args.options) if args.options else None,
+        **({"vary": args.vary} if args.vary else {}),
+    )
+    text = json.dumps(found.to_json(), indent=2)
+    if args.json == "-":
+        print(text)
+    else:
+        from pyruntime.bench.parity_text import parity_text
+
+        print(parity_text(found))
+        if args.json:
+            Path(args.json).write_text(text + "\n", encoding="utf-8")
+    return 0 if found.is_close else BEYOND
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"expected names as cpu,cuda:0, got {text!r}")
+    return names
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import numpy as np
+
+    from pyruntime.errors import InvalidInput
+
+    try:
+        with np.load(path, allow_pickle=False) as loaded:
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
+                raise InvalidInput(f"--inputs {path}: expected an .npz file, got a single array")
+            return {name: loaded[name] for name in loaded.files}
+    except OSError as error:
+        raise InvalidInput(f"--inputs {path}: {error.strerror or error}") from None
+    except (ValueError, EOFError, AttributeError, TypeError) as error:
+        raise InvalidInput(f"--inputs {path}: expected an .npz file: {error}") from None
