@@ -23,6 +23,7 @@ from pyruntime.repository.load_threads import LoadThreads
 from pyruntime.repository.records import ModelRecord
 from pyruntime.repository.scan import FoundModel, scan, scan_model
 from pyruntime.repository.status import State, VersionStatus
+from pyruntime.repository.watcher import Watcher
 from pyruntime.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class ModelRepository:
         self._lifecycle = Lifecycle(self.runtime, self._lock, self._tell)
         self._threads = LoadThreads(self._options.load_threads)
         self._starting: list[Future[Failures]] = []
+        self._watcher: Watcher | None = None
 
     @property
     def root(self) -> Path:
@@ -102,6 +104,11 @@ class ModelRepository:
                     {"*", model.name} & set(self._options.load)
                 )
                 record.is_waiting = record.is_served and model.config.memory.on_demand
+        if self._options.mode == "poll":
+            self._watcher = Watcher(
+                root, self._notice_changes, poll_every_s=self._options.poll_every_s
+            )
+            self._watcher.start()
         self._starting = [self._submit(model.name) for model in found]
         if wait:
             self.wait_settled()
@@ -222,6 +229,8 @@ class ModelRepository:
         """Load nothing more; unload everything if the runtime is its own."""
         with self._lock:
             self._is_closed = True
+        if self._watcher is not None:
+            self._watcher.stop()
         self._threads.close()
         if self._owns_runtime:
             self.runtime.close()
@@ -241,6 +250,20 @@ class ModelRepository:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    # On the watcher's thread.
+
+    def _notice_changes(self, names: set[str]) -> None:
+        """What has changed is to be served, whatever was asked for before."""
+        with self._lock:
+            for name in sorted(names):
+                record = self._records.setdefault(name, ModelRecord(name))
+                if not record.is_served and not record.loaded():
+                    record.is_waiting = self._options.on_demand
+                record.is_served = True
+                record.refused.clear()
+        for name in sorted(names):
+            self._submit(name)
 
     # On the threads that load.
 
