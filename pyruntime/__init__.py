@@ -23,20 +23,37 @@ from pyruntime.errors import (
     Unimplemented,
 )
 from pyruntime.model import Model
+from pyruntime.routing import (
+    Arm,
+    Assignment,
+    Bandit,
+    Experiment,
+    Label,
+    Latest,
+    Route,
+    Split,
+    Version,
+)
 from pyruntime.runtime import Runtime
 from pyruntime.telemetry import (
+    ArmStats,
     BatchCost,
     BatchSizeStats,
     CostPoint,
     LatencyStats,
     ModelStats,
     PoolStats,
+    RouteStats,
 )
 from pyruntime.tensors import TensorSpec
 
 __version__: str  # given by __getattr__
 
 __all__ = [
+    "Arm",
+    "ArmStats",
+    "Assignment",
+    "Bandit",
     "BatchCost",
     "BatchSizeStats",
     "Batching",
@@ -45,9 +62,12 @@ __all__ = [
     "DeadlineExceeded",
     "DeviceInfo",
     "EngineError",
+    "Experiment",
     "InstanceGroup",
     "InvalidInput",
+    "Label",
     "LatencyStats",
+    "Latest",
     "Model",
     "ModelNotFound",
     "ModelOptions",
@@ -57,10 +77,14 @@ __all__ = [
     "PoolStats",
     "ProviderOptions",
     "PyRuntimeError",
+    "Route",
+    "RouteStats",
     "Runtime",
+    "Split",
     "TensorSpec",
     "Unavailable",
     "Unimplemented",
+    "Version",
     "__version__",
     "devices",
     "get_include",

@@ -6,14 +6,28 @@ from typing import Any, Literal, final
 import numpy as np
 from typing_extensions import disjoint_base
 
+from pyruntime.routing import Assignment
+
 __all__ = ["CompletionQueue", "Handle", "Pending"]
 
 @disjoint_base
 class Handle:
-    """Calls a model: one version of it, or the one that is latest at each call."""
+    """Calls a model: one version of it, that of a label, or whichever the route chooses."""
 
     name: str
-    def __init__(self, registry: object, model: object, *, follows_latest: bool) -> None: ...
+    def __init__(
+        self, registry: object, model: object, *, is_routed: bool, label: str = ""
+    ) -> None: ...
+    def infer_routed(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        outputs: Sequence[str] | None = None,
+        timeout_s: float | None = None,
+        priority: Literal["high", "normal", "low"] = "normal",
+        route_key: str | None = None,
+        request_id: str | None = None,
+    ) -> tuple[dict[str, np.ndarray[Any, Any]], Assignment]: ...
     def infer(
         self,
         inputs: Mapping[str, Any],
@@ -21,6 +35,8 @@ class Handle:
         outputs: Sequence[str] | None = None,
         timeout_s: float | None = None,
         priority: Literal["high", "normal", "low"] = "normal",
+        route_key: str | None = None,
+        request_id: str | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]: ...
     def _start(
         self,
@@ -28,6 +44,8 @@ class Handle:
         outputs: Sequence[str] | None,
         timeout_s: float | None,
         priority: Literal["high", "normal", "low"],
+        route_key: str | None,
+        request_id: str | None,
         future: object,
         queue: CompletionQueue,
     ) -> Pending: ...

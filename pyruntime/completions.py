@@ -9,18 +9,25 @@ import select
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyruntime._hot import CompletionQueue
+
+if TYPE_CHECKING:
+    from pyruntime.routing import Assignment
 
 __all__ = ["InferFuture", "adopt_queue", "stop", "thread_queue"]
 
 
 class InferFuture(Future[Any]):
-    """The future of a request; see cancel()."""
+    """The future of a request; see cancel().
+
+    assignment: who answers it, where a policy chose.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.assignment: Assignment | None = None
         self._cancel_request: Callable[[], bool] | None = None
         self._wants_cancel = False
 

@@ -31,8 +31,9 @@ Priority = Literal["high", "normal", "low"]
 class Model(Handle):
     """A loaded model, called by `infer`, `submit` or `infer_async`; see Runtime.load and .model.
 
-    It is one version, or whichever is the latest at each call. Any thread may call it. As a
-    context manager it unloads what it is at the end.
+    It is one version, the one that a label names at each call, or whichever the model's route
+    chooses: the latest where nothing else was set. Any thread may call it. As a context manager it
+    unloads what it is at the end.
 
     name: of the model.
     """
@@ -42,19 +43,21 @@ class Model(Handle):
         runtime: "Runtime",
         model: _core.ModelVersion,
         *,
-        follows_latest: bool,
+        is_routed: bool,
+        label: str = "",
         options: ModelOptions | None = None,
     ):
         """Made by a Runtime. options: of the version, where it is one."""
-        super().__init__(runtime._native.capsule, model.capsule, follows_latest=follows_latest)
+        super().__init__(runtime._native.capsule, model.capsule, is_routed=is_routed, label=label)
         self._runtime = runtime
         self._first = _Description(model)
-        self._follows_latest = follows_latest
+        self._is_routed = is_routed
+        self._label = label
         self._options = options
 
     @property
     def version(self) -> int:
-        """The version that answers now."""
+        """The version that answers now; of several, the first of the route."""
         return self._description.version
 
     @property
@@ -100,18 +103,23 @@ class Model(Handle):
         outputs: Sequence[str] | None = None,
         timeout_s: float | None = None,
         priority: Priority = "normal",
+        route_key: str | None = None,
+        request_id: str | None = None,
     ) -> "Future[Outputs]":
         """Start one request; arguments as for `infer`.
 
         The memory of `inputs` is kept, and must not be changed, until the future is done. What
         `infer` returns or raises, the future does; but bad inputs, Overloaded, Unavailable and
         a deadline that cannot be met are raised here. The future's cancel() returns True while
-        the request has not begun to run; one that runs may still end as cancelled.
+        the request has not begun to run; one that runs may still end as cancelled. Where a policy
+        chose, the future's `assignment` is a pyruntime.Assignment, else None.
         """
         completions = _completions()
         future: InferFuture = completions.InferFuture()
         queue = completions.thread_queue()
-        pending = self._start(inputs, outputs, timeout_s, priority, future, queue)
+        pending = self._start(
+            inputs, outputs, timeout_s, priority, route_key, request_id, future, queue
+        )
         future.bind(pending.cancel)
         return future
 
@@ -122,6 +130,8 @@ class Model(Handle):
         outputs: Sequence[str] | None = None,
         timeout_s: float | None = None,
         priority: Priority = "normal",
+        route_key: str | None = None,
+        request_id: str | None = None,
     ) -> "Outputs":
         """Run one request without blocking the event loop; as `infer`.
 
@@ -130,7 +140,9 @@ class Model(Handle):
         """
         loop, queue = _event_loops().queue_of_running_loop()
         future = loop.create_future()
-        pending = self._start(inputs, outputs, timeout_s, priority, future, queue)
+        pending = self._start(
+            inputs, outputs, timeout_s, priority, route_key, request_id, future, queue
+        )
         try:
             return await future  # type: ignore[no-any-return]
         except BaseException:
@@ -171,10 +183,10 @@ class Model(Handle):
     def unload(self) -> None:
         """Stop serving it, wait for what it has accepted, and free it.
 
-        A model that follows the latest unloads all versions. Unloading twice does nothing.
+        A model that is no one version unloads all of them. Unloading twice does nothing.
         """
         try:
-            if self._follows_latest:
+            if self._is_routed:
                 self._runtime.unload(self.name)
             else:
                 self._runtime._unload_if_same(self, self._first.version)
@@ -193,7 +205,7 @@ class Model(Handle):
         self.unload()
 
     def __repr__(self) -> str:
-        version = "latest" if self._follows_latest else f"{self._first.version}"
+        version = (self._label or "by route") if self._is_routed else f"{self._first.version}"
         inputs = ", ".join(f"{spec.name}: {spec}" for spec in self._first.inputs)
         outputs = ", ".join(f"{spec.name}: {spec}" for spec in self._first.outputs)
         return f"<Model {self.name} version {version} ({inputs}) -> ({outputs})>"
@@ -203,7 +215,7 @@ class Model(Handle):
 
     @property
     def _description(self) -> "_Description":
-        return _Description(self._native()) if self._follows_latest else self._first
+        return _Description(self._native()) if self._is_routed else self._first
 
 
 class _Description:

@@ -6,16 +6,17 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pyruntime import _core
 from pyruntime.config import ModelOptions, find_onnxruntime
 from pyruntime.errors import InvalidInput, ModelNotFound, Unavailable
 from pyruntime.model import Model
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from pyruntime.route_table import RouteTable
+from pyruntime.routing import Policy, Route
+from pyruntime.telemetry import RouteStats
 
 __all__ = ["Model", "Runtime"]
 
@@ -40,6 +41,7 @@ class Runtime:
         global_allow_spinning: bool = False,
     ) -> None:
         self._native = _core.Registry()
+        self._routes = RouteTable(self._native)
         self._onnxruntime = onnxruntime
         self._pool_options: dict[str, Any] = {
             "global_intra_op_threads": global_intra_op_threads,
@@ -61,7 +63,7 @@ class Runtime:
         *,
         version: int | None = None,
         options: ModelOptions | None = None,
-        warm_up: "Callable[[Model], None] | None" = None,
+        warm_up: Callable[[Model], None] | None = None,
         replace: bool = False,
     ) -> Model:
         """Load a version of a model beside those that are loaded, and serve it.
@@ -84,7 +86,7 @@ class Runtime:
         version = self._reserve(name, version, replace=replace)
         try:
             native = _core.ModelVersion.load(name, version, path=path, data=data, options=options)
-            model = Model(self, native, follows_latest=False, options=options)
+            model = Model(self, native, is_routed=False, options=options)
             if warm_up is not None:
                 warm_up(model)
             old = self._serve(native, model, options)
@@ -95,23 +97,85 @@ class Runtime:
             old.close()
         return model
 
-    def model(self, name: str, version: int | None = None) -> Model:
-        """Give a loaded version of a model; None: the one that is the latest at each call.
+    def model(self, name: str, version: int | None = None, *, label: str | None = None) -> Model:
+        """Give a version of a model, the one that a label names at each call, or neither.
 
-        Raises ModelNotFound, which names what there is.
+        Without version and label each call goes where the model's route leads, which is the
+        latest version unless set otherwise. Raises ModelNotFound, which names what there is.
         """
+        if version is not None and label is not None:
+            raise InvalidInput(f"model '{name}': expected a version or a label, got both")
+        if version is None:
+            native = self._native.primary(name, label or "")
+            return Model(self, native, is_routed=True, label=label or "")
         native = self._native.find(name, version)
-        if version is not None:
-            with self._lock:
-                known = self._models.get((name, version))
-            if known is not None:
-                return known[0]
-        return Model(self, native, follows_latest=version is None)
+        with self._lock:
+            known = self._models.get((name, version))
+        return Model(self, native, is_routed=False) if known is None else known[0]
 
     def models(self) -> list[Model]:
         """Every loaded version, ordered by name and version."""
         with self._lock:
             return [self._models[key][0] for key in sorted(self._models)]
+
+    def set_label(self, name: str, label: str, version: int | None) -> None:
+        """Let a label name a version, from the next request on; None: remove the label.
+
+        Raises ModelNotFound, which names what is loaded, where the version is not, and
+        InvalidInput.
+        """
+        self.set_labels(name, {label: version})
+
+    def set_labels(self, name: str, labels: Mapping[str, int | None]) -> None:
+        """Move several labels in one step, or none of them; others stay. As set_label()."""
+        self._routes.set_labels(name, labels)
+
+    def labels(self, name: str) -> dict[str, int]:
+        """Versions of a model by label. One that is not loaded answers no request."""
+        return self._routes.labels(name)
+
+    def set_route(self, name: str, route: Route | Policy | None) -> None:
+        """Choose where requests that name neither version nor label go, from the next one on.
+
+        route: a Route, or its policy alone; None: what is declared, else the latest version.
+        An experiment of the same name and arms goes on with its statistics. Raises ModelNotFound,
+        which names what is loaded, where a version of it is not, and InvalidInput.
+        """
+        if route is not None and not isinstance(route, Route):
+            route = Route(route)
+        self._routes.set_route(name, route)
+
+    def route(self, name: str) -> Route:
+        """Give what set_route() or declare_routing() has set."""
+        return self._routes.route(name)
+
+    def declare_routing(
+        self,
+        name: str,
+        *,
+        labels: Mapping[str, int] | None = None,
+        route: Route | None = None,
+    ) -> None:
+        """Set labels and route as a model.toml does: what is set at run time goes before.
+
+        The versions may be loaded later: until then their labels lead nowhere, and the first arm
+        of the route answers for the others.
+        """
+        self._routes.declare(name, labels or {}, route)
+
+    def route_stats(self, name: str) -> RouteStats:
+        """Count what the model's route did since it was set; without arms where it has none."""
+        native = self._native.route_stats(name)
+        arms = self._routes.arms(name) if native is not None else ()
+        return RouteStats.from_native(native, arms)
+
+    def feedback(self, name: str, request_id: str, reward: float) -> None:
+        """Reward the arm of an experiment or a bandit that answered a request.
+
+        request_id: as given to infer() or, over the wire, the request's `id`. The last 65,536 or so
+        are known, and each has one reward. reward: 0 to 1. Raises InvalidInput, ModelNotFound.
+        """
+        self._native.give_reward(name, request_id, reward)
 
     def unload(self, name: str, version: int | None = None) -> None:
         """Stop serving a version (None: all of them), wait for what it has accepted, free it.

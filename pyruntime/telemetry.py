@@ -1,10 +1,21 @@
 """What a model version counts and measures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["BatchCost", "BatchSizeStats", "CostPoint", "LatencyStats", "ModelStats", "PoolStats"]
+from pyruntime.routing import Target
+
+__all__ = [
+    "ArmStats",
+    "BatchCost",
+    "BatchSizeStats",
+    "CostPoint",
+    "LatencyStats",
+    "ModelStats",
+    "PoolStats",
+    "RouteStats",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +148,59 @@ class ModelStats:
             for shapes, limit, points in values["costs"]
         )
         return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmStats:
+    """Of one arm of a route; assigned = completed + failed + cancelled + refused + in flight.
+
+    name: of the arm. target: version or label; None: the latest.
+    refused: never accepted: the caller's mistake, a full queue, a deadline out of reach.
+    rewards, reward_sum: given by feedback.
+    total: from submission to completion, of completed requests. buckets: the same as
+    (at least so many microseconds, so many requests), ascending, each 6.25 % wide.
+    """
+
+    name: str
+    target: Target | None
+    assigned: int
+    completed: int
+    failed: int
+    cancelled: int
+    refused: int
+    rewards: int
+    reward_sum: float
+    total: LatencyStats
+    buckets: tuple[tuple[float, int], ...]
+
+    @property
+    def mean_reward(self) -> float:
+        """Of the rewards so far; 0 without any."""
+        return self.reward_sum / self.rewards if self.rewards else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class RouteStats:
+    """Of a model's route since it was set; an experiment of the same name and arms goes on.
+
+    arms: empty where the route is one version, which ModelStats counts.
+    fallbacks: requests that the first arm answered because theirs was not loaded.
+    unmatched_rewards: for requests that are unknown, forgotten or have had theirs.
+    """
+
+    arms: tuple[ArmStats, ...] = ()
+    fallbacks: int = 0
+    unmatched_rewards: int = 0
+
+    @classmethod
+    def from_native(
+        cls, stats: Mapping[str, Any] | None, arms: Sequence[tuple[str, Target | None]]
+    ) -> "RouteStats":
+        """Name what `_core.Registry.route_stats()` returns."""
+        if stats is None:
+            return cls()
+        made = []
+        for (name, target), values in zip(arms, stats["arms"], strict=True):
+            total = LatencyStats(*values["total"])
+            made.append(ArmStats(**{**values, "name": name, "target": target, "total": total}))
+        return cls(tuple(made), stats["fallbacks"], stats["unmatched_rewards"])

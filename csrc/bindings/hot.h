@@ -24,7 +24,7 @@ namespace pyruntime {
 // A request under way whose result goes to a completion queue.
 struct PendingRequest {
   Completion completion;
-  std::shared_ptr<ModelVersion> model;  // before the request, whose pool it owns
+  Decision decision;  // before the request, whose pool its model owns
   RequestRef request;
 
   void prepare(std::shared_ptr<CompletionQueue> queue, void (*deliver)(Completion*), void* owner) {
@@ -39,7 +39,7 @@ struct PendingRequest {
 
   void reset() {
     request.reset();
-    model.reset();
+    decision.reset();
     completion.queue.reset();
   }
 };

@@ -20,6 +20,7 @@ from native cimport *
 import numpy as np
 
 from pyruntime.errors import InvalidInput, Unavailable
+from pyruntime.routing import Assignment
 from pyruntime.tensors import DTYPES, as_array, bfloat16
 
 cdef extern from "Python.h":
@@ -83,6 +84,10 @@ cdef Plan new_plan(const shared_ptr[ModelVersion]& model):
 
 
 cdef str text(const string& utf8):
+    return PyUnicode_DecodeUTF8(utf8.data(), utf8.size(), "surrogateescape")
+
+
+cdef str text_of(string_view utf8):
     return PyUnicode_DecodeUTF8(utf8.data(), utf8.size(), "surrogateescape")
 
 
@@ -175,47 +180,89 @@ cdef int raise_if_failed(const Status& status) except -1:
     return -1
 
 
+cdef string_view text_view(object value, str what) except *:
+    """Of a str that outlives the view."""
+    cdef Py_ssize_t size_bytes = 0
+    cdef const char* data
+    if not isinstance(value, str):
+        raise InvalidInput(f"{what}: expected a str or None, got {value!r}")
+    data = PyUnicode_AsUTF8AndSize(value, &size_bytes)
+    return view_of(data, size_bytes)
+
+
+cdef enum:
+    # Versions whose plans a handle keeps: those that a route chooses from.
+    KEPT_PLANS = 8
+
+
 cdef class Handle:
-    """Calls a model: one version of it, or the one that is latest at each call.
+    """Calls a model: one version of it, that of a label, or whichever the route chooses.
 
     registry, model: capsules of _core.Registry and _core.ModelVersion; the model is not kept
-    from being freed. follows_latest: resolve the name at each call.
+    from being freed. is_routed: let the route, or `label` if it is not empty, choose at each call.
     """
 
     cdef readonly str name
     cdef string name_utf8
-    cdef bint follows_latest
+    cdef string label_utf8
+    cdef bint is_routed
     cdef int64_t first_version
     cdef shared_ptr[Registry] registry
-    cdef Plan plan
+    cdef Plan plan  # of the last call
+    cdef list plans  # of that and others
     cdef object __weakref__
 
-    def __init__(self, registry, model, *, bint follows_latest):
+    def __init__(self, registry, model, *, bint is_routed, str label=""):
         cdef shared_ptr[ModelVersion] version = from_capsule[ModelVersion](<PyObject*>model)
         self.registry = from_capsule[Registry](<PyObject*>registry)
         self.plan = new_plan(version)
+        self.plans = [self.plan]
         self.name_utf8 = version.get().name()
         self.name = text(self.name_utf8)
+        self.label_utf8 = label.encode()
         self.first_version = version.get().version()
-        self.follows_latest = follows_latest
+        self.is_routed = is_routed
 
-    cdef Plan resolve(self, shared_ptr[ModelVersion]* model):
-        """Find the version that answers now, and keep it alive in `model`."""
-        cdef Plan plan = self.plan
-        if plan is None:
+    cdef Plan decide(self, object route_key, Decision* decision):
+        """Find the version that answers a request now, and keep it alive in `decision`."""
+        cdef RouteQuery query
+        if self.plan is None:
             raise Unavailable("model: its handle was never initialised")
-        if not self.follows_latest:
-            model[0] = plan.model.lock()
-            if model.get() == NULL:
-                raise Unavailable(f"model '{self.name}' version {self.first_version}: unloaded")
+        if not self.is_routed:
+            self.lock(&decision.model)
+            return self.plan
+        query.label = self.label_view()
+        if route_key is not None:
+            query.key = text_view(route_key, "route_key")
+        raise_if_failed(self.registry.get().route(self.name_view(), query, decision))
+        return self.plan_of(decision.model)
+
+    cdef int lock(self, shared_ptr[ModelVersion]* model) except -1:
+        model[0] = self.plan.model.lock()
+        if model.get() == NULL:
+            raise Unavailable(f"model '{self.name}' version {self.first_version}: unloaded")
+        return 0
+
+    cdef string_view name_view(self):
+        return view_of(self.name_utf8.data(), self.name_utf8.size())
+
+    cdef string_view label_view(self):
+        return view_of(self.label_utf8.data(), self.label_utf8.size())
+
+    cdef Plan plan_of(self, const shared_ptr[ModelVersion]& model):
+        cdef Plan plan = self.plan
+        if is_of(plan.model, model):
             return plan
-        raise_if_failed(self.registry.get().find(
-            view_of(self.name_utf8.data(), self.name_utf8.size()), kLatest, model))
-        if not is_of(plan.model, model[0]):
-            plan = self.plan = new_plan(model[0])
+        for plan in self.plans:
+            if is_of(plan.model, model):
+                self.plan = plan
+                return plan
+        plan = self.plan = new_plan(model)
+        self.plans = [plan, *self.plans[:KEPT_PLANS - 1]]
         return plan
 
-    def infer(self, inputs, *, outputs=None, timeout_s=None, priority="normal"):
+    def infer(self, inputs, *, outputs=None, timeout_s=None, priority="normal", route_key=None,
+              request_id=None):
         """Run one request and wait for it, without the GIL.
 
         inputs: by name; arrays [rows, ...] with dtypes as in `self.inputs`. NumPy arrays, DLPack
@@ -225,6 +272,9 @@ cdef class Handle:
         outputs: names of those wanted; None: all.
         timeout_s: seconds that the request may wait in the queue; None: no limit.
         priority: "high", "normal" or "low".
+        route_key: what this caller's requests have in common, such as a user's id, by which a
+        route keeps them on one version.
+        request_id: by which Runtime.feedback() knows the request.
 
         Returns outputs by name, [rows, ...]; each keeps its memory alive. Strings come as object
         arrays of str (bytes where an element is not UTF-8), bfloat16 as ml_dtypes.bfloat16, or
@@ -233,53 +283,74 @@ cdef class Handle:
         Raises InvalidInput, ModelNotFound, Overloaded, DeadlineExceeded, Cancelled, Unavailable,
         Unimplemented, EngineError.
         """
+        return self.call(inputs, outputs, timeout_s, priority, route_key, request_id, False)
+
+    def infer_routed(self, inputs, *, outputs=None, timeout_s=None, priority="normal",
+                     route_key=None, request_id=None):
+        """As `infer`; returns the outputs and the routing.Assignment that says who answered."""
+        return self.call(inputs, outputs, timeout_s, priority, route_key, request_id, True)
+
+    cdef object call(self, object inputs, object outputs, object timeout_s, object priority,
+                     object route_key, object request_id, bint with_assignment):
         # In this order: the request goes before the model, whose pool it is from.
-        cdef shared_ptr[ModelVersion] model
+        cdef Decision decision
         cdef RequestRef request
         cdef Status status
         cdef Plan plan
+        cdef ModelVersion* model
         while True:
-            plan = self.resolve(&model)
-            request = model.get().new_request()
-            holder = set_inputs(plan, model.get(), request.get(), inputs)
+            plan = self.decide(route_key, &decision)
+            model = decision.model.get()
+            request = model.new_request()
+            holder = set_inputs(plan, model, request.get(), inputs)
             if outputs is not None or timeout_s is not None or priority is not NORMAL:
-                set_options(model.get(), request.get(), outputs, timeout_s, priority)
+                set_options(model, request.get(), outputs, timeout_s, priority)
+            watch(&decision, request.get(), request_id)
             with nogil:
-                status = model.get().infer(request)
+                status = model.infer(request)
+            decision.end(status, request.get()[0])
             del holder
             if status.ok():
-                return take_outputs(plan, request.get())
+                result = take_outputs(plan, request.get())
+                return (result, assignment_of(&decision)) if with_assignment else result
             request.reset()
-            if not self.has_successor(model, status):
+            if not self.has_successor(decision.model, status):
                 raise_if_failed(status)
 
-    def _start(self, inputs, outputs, timeout_s, priority, future, CompletionQueue queue not None):
+    def _start(self, inputs, outputs, timeout_s, priority, route_key, request_id, future,
+               CompletionQueue queue not None):
         """Submit a request whose result `queue` will bring to `future`."""
         cdef Pending pending
         cdef Status status
         while True:
             pending = Pending.__new__(Pending)
-            self.prepare(pending, inputs, outputs, timeout_s, priority)
+            self.prepare(pending, inputs, outputs, timeout_s, priority, route_key)
             pending.future = future
             pending.queue = queue
             pending.state.prepare(queue.queue, deliver_pending, <void*>pending)
+            pending.request_id = request_id
+            watch(&pending.state.decision, pending.state.request.get(), request_id)
             Py_INCREF(pending)  # deliver_pending() drops it
             queue.in_flight += 1
-            status = pending.state.model.get().submit(pending.state.request)
+            if pending.state.decision.is_watching() and not queue.is_of_loop:
+                future.assignment = assignment_of(&pending.state.decision)
+            status = pending.state.decision.model.get().submit(pending.state.request)
             if status.ok():
                 return pending
+            pending.state.decision.end(status, pending.state.request.get()[0])
             Py_DECREF(pending)
             queue.in_flight -= 1
             pending.future = None
             pending.state.request.reset()
-            if not self.has_successor(pending.state.model, status):
+            if not self.has_successor(pending.state.decision.model, status):
                 raise_if_failed(status)
 
-    cdef int prepare(self, Pending pending, inputs, outputs, timeout_s, priority) except -1:
+    cdef int prepare(self, Pending pending, inputs, outputs, timeout_s, priority,
+                     route_key) except -1:
         cdef ModelVersion* model
         cdef Request* request
-        pending.plan = self.resolve(&pending.state.model)
-        model = pending.state.model.get()
+        pending.plan = self.decide(route_key, &pending.state.decision)
+        model = pending.state.decision.model.get()
         pending.state.request = model.new_request()
         request = pending.state.request.get()
         pending.holder = set_inputs(pending.plan, model, request, inputs)
@@ -289,11 +360,11 @@ cdef class Handle:
     cdef bint has_successor(self, const shared_ptr[ModelVersion]& refused,
                             const Status& status) except -1:
         """Whether another version answers now than the one that closed meanwhile."""
-        cdef shared_ptr[ModelVersion] model
-        if not self.follows_latest or not is_refused_by_closed(status):
+        cdef Decision decision
+        if not self.is_routed or not is_refused_by_closed(status):
             return False
-        self.resolve(&model)
-        return model.get() != refused.get()
+        self.decide(None, &decision)
+        return decision.model.get() != refused.get() and decision.model.get().is_accepting()
 
     def _warm_up(self, inputs, int runs):
         """Run a request `runs` times on each instance, beside what waits."""
@@ -309,10 +380,29 @@ cdef class Handle:
         raise_if_failed(status)
 
     def _model_capsule(self):
-        """The version that answers now, for _core.ModelVersion.from_capsule."""
+        """The version that speaks for this model now, for _core.ModelVersion.from_capsule."""
         cdef shared_ptr[ModelVersion] model
-        self.resolve(&model)
+        if self.plan is None:
+            raise Unavailable("model: its handle was never initialised")
+        if not self.is_routed:
+            self.lock(&model)
+        else:
+            raise_if_failed(self.registry.get().primary(
+                self.name_view(), self.label_view(), &model))
         return to_capsule[ModelVersion](model)
+
+
+cdef int watch(Decision* decision, Request* request, object request_id) except -1:
+    cdef string_view id
+    if request_id is not None:
+        id = text_view(request_id, "request_id")
+    decision.watch(request[0], id)
+    return 0
+
+
+cdef object assignment_of(Decision* decision):
+    return Assignment(decision.model.get().version(), text_of(decision.experiment()),
+                      text_of(decision.arm_name()))
 
 
 @cython.final
@@ -325,6 +415,7 @@ cdef class Pending:
     cdef CompletionQueue queue
     cdef object future
     cdef object holder
+    cdef object request_id  # the decision reads it until completion
 
     def cancel(self):
         """Give it up; whether it was. One that runs is only asked to end."""
@@ -342,7 +433,7 @@ cdef class Pending:
             except Exception as failure:
                 error = failure
         else:
-            error = make_exception(self.state.model.get().named(request.status))
+            error = make_exception(self.state.decision.model.get().named(request.status))
         self.state.reset()
         self.holder = None
         if not self.queue.is_of_loop:

@@ -29,7 +29,9 @@ class PyInferCall {
   explicit PyInferCall(std::shared_ptr<Registry> registry)
       : registry_(std::move(registry)), call_(*registry_) {}
 
-  py::bytes infer(const py::bytes& request, std::optional<int64_t> timeout_us) {
+  py::bytes infer(const py::bytes& request, std::optional<int64_t> timeout_us,
+                  std::string route_key) {
+    route_key_ = std::move(route_key);
     Status status;
     {
       const std::span<const std::byte> bytes = keep(request);
@@ -44,7 +46,8 @@ class PyInferCall {
 
   // self: the Python object that owns this, kept alive until completion.
   py::object submit(const py::object& self, const py::bytes& request,
-                    std::optional<int64_t> timeout_us) {
+                    std::optional<int64_t> timeout_us, std::string route_key) {
+    route_key_ = std::move(route_key);
     const py::module_ completions = py::module_::import("pyruntime.completions");
     const py::object future = completions.attr("InferFuture")();
     future.attr("bind")(self.attr("_cancel"));
@@ -109,6 +112,7 @@ class PyInferCall {
   }
 
   Status begin(std::span<const std::byte> bytes, std::optional<int64_t> timeout_us) {
+    call_.set_route_key(route_key_);
     Status status = call_.decode(bytes);
     is_decoded_.store(true, std::memory_order_release);  // pairs with is_decoded()
     if (!status.ok()) return status;
@@ -157,6 +161,7 @@ class PyInferCall {
   const std::shared_ptr<Registry> registry_;
   InferCall call_;
   py::bytes request_;
+  std::string route_key_;
   bool is_used_ = false;
 
   std::atomic<bool> cancelled_{false};
@@ -177,14 +182,18 @@ void bind_infer_call(py::module_& module) {
                           "One ModelInfer call: request bytes in, response bytes out. Used once.")
       .def(py::init<std::shared_ptr<Registry>>(), py::arg("registry"))
       .def("infer", &PyInferCall::infer, py::arg("request"), py::arg("timeout_us") = py::none(),
-           "Run a serialised ModelInferRequest and wait; returns the ModelInferResponse. Raises "
-           "the errors of pyruntime.errors.")
+           py::arg("route_key") = "",
+           "Run a serialised ModelInferRequest and wait; returns the ModelInferResponse. "
+           "route_key: where the request has no such parameter. Raises the errors of "
+           "pyruntime.errors.")
       .def(
           "submit",
-          [](const py::object& self, const py::bytes& request, std::optional<int64_t> timeout_us) {
-            return self.cast<PyInferCall&>().submit(self, request, timeout_us);
+          [](const py::object& self, const py::bytes& request, std::optional<int64_t> timeout_us,
+             std::string route_key) {
+            return self.cast<PyInferCall&>().submit(self, request, timeout_us,
+                                                    std::move(route_key));
           },
-          py::arg("request"), py::arg("timeout_us") = py::none(),
+          py::arg("request"), py::arg("timeout_us") = py::none(), py::arg("route_key") = "",
           "As infer, but returns a Future of the response. Overloaded and bad requests raise here.")
       .def("cancel", &PyInferCall::cancel, py::call_guard<py::gil_scoped_release>(),
            "Give up, from any thread, before, during or after.")

@@ -36,15 +36,6 @@ std::vector<int64_t> to_vector(const Shape& shape) {
   return {shape.dims().begin(), shape.dims().end()};
 }
 
-// (count, sum_ns, mean_us, p50_us, p90_us, p99_us, max_us)
-py::tuple to_tuple(const HistogramSnapshot& latency) {
-  constexpr double kNanosecondsPerMicrosecond = 1e3;
-  const auto us = [](double ns) { return ns / kNanosecondsPerMicrosecond; };
-  return py::make_tuple(latency.count, latency.sum_ns, us(latency.mean_ns()),
-                        us(latency.quantile_ns(0.5)), us(latency.quantile_ns(0.9)),
-                        us(latency.quantile_ns(0.99)), us(static_cast<double>(latency.max_ns)));
-}
-
 py::dict to_dict(const SchedulerStatsSnapshot& stats, const BufferPool::Stats& pool) {
   py::dict result;
   result["accepted"] = stats.accepted;
@@ -61,12 +52,12 @@ py::dict to_dict(const SchedulerStatsSnapshot& stats, const BufferPool::Stats& p
   result["stuck"] = stats.stuck;
   result["stuck_since_unix_ms"] = stats.stuck_since_unix_ms;
   result["last_completed_unix_ms"] = stats.last_completed_unix_ms;
-  result["queue"] = to_tuple(stats.queue);
-  result["gather"] = to_tuple(stats.gather);
-  result["run"] = to_tuple(stats.run);
-  result["scatter"] = to_tuple(stats.scatter);
-  result["total"] = to_tuple(stats.total);
-  result["failed_total"] = to_tuple(stats.failed_total);
+  result["queue"] = to_latency_tuple(stats.queue);
+  result["gather"] = to_latency_tuple(stats.gather);
+  result["run"] = to_latency_tuple(stats.run);
+  result["scatter"] = to_latency_tuple(stats.scatter);
+  result["total"] = to_latency_tuple(stats.total);
+  result["failed_total"] = to_latency_tuple(stats.failed_total);
   py::tuple sizes(stats.by_batch_rows.size());
   for (std::size_t i = 0; i < stats.by_batch_rows.size(); ++i) {
     const BatchSizeStats& size = stats.by_batch_rows[i];
@@ -187,8 +178,10 @@ void bind_model_version(py::module_& module) {
 }
 
 void bind_registry(py::module_& module) {
-  py::class_<Registry, RegistryPtr>(module, "Registry", "Names to models: what is served now.")
-      .def(py::init(&make_registry))
+  py::class_<Registry, RegistryPtr> registry(module, "Registry",
+                                             "Names to models: what is served now.");
+  bind_routing(registry);
+  registry.def(py::init(&make_registry))
       .def("add", &Registry::add, py::arg("model"), py::call_guard<py::gil_scoped_release>(),
            "Serve `model`. Raises InvalidInput if that version is served already.")
       .def("exchange", &Registry::exchange, py::arg("model"),
@@ -198,7 +191,7 @@ void bind_registry(py::module_& module) {
            py::call_guard<py::gil_scoped_release>(),
            "Stop serving a version and return it. Raises ModelNotFound.")
       .def("find", &find, py::arg("name"), py::arg("version") = py::none(),
-           "The version that answers now; None: the latest. Raises ModelNotFound.")
+           "That version; None: the highest. Raises ModelNotFound.")
       .def("list", &Registry::list, "What is served, ordered by name and version.")
       .def_property_readonly(
           "capsule",
@@ -209,6 +202,14 @@ void bind_registry(py::module_& module) {
 }
 
 }  // namespace
+
+py::tuple to_latency_tuple(const HistogramSnapshot& latency) {
+  constexpr double kNanosecondsPerMicrosecond = 1e3;
+  const auto us = [](double ns) { return ns / kNanosecondsPerMicrosecond; };
+  return py::make_tuple(latency.count, latency.sum_ns, us(latency.mean_ns()),
+                        us(latency.quantile_ns(0.5)), us(latency.quantile_ns(0.9)),
+                        us(latency.quantile_ns(0.99)), us(static_cast<double>(latency.max_ns)));
+}
 
 void bind_models(py::module_& module) {
   bind_model_version(module);

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "engine/session.h"
 #include "serving/model.h"
+#include "serving/registry.h"
 
 namespace pyruntime {
 
@@ -16,6 +17,8 @@ void bind_errors(pybind11::module_& module);
 void bind_devices(pybind11::module_& module);
 void bind_models(pybind11::module_& module);
 void bind_infer_call(pybind11::module_& module);
+// What the registry knows of labels and routes.
+void bind_routing(pybind11::class_<Registry, std::shared_ptr<Registry>>& registry);
 
 // Of a pyruntime.config.ModelOptions. Throws InvalidInput.
 ModelOptions to_model_options(pybind11::handle options);
@@ -24,6 +27,9 @@ ModelOptions to_model_options(pybind11::handle options);
 inline void throw_if_failed(const Status& status) {
   if (!status.ok()) throw Error(status);
 }
+
+// (count, sum_ns, mean_us, p50_us, p90_us, p99_us, max_us): a telemetry.LatencyStats.
+pybind11::tuple to_latency_tuple(const HistogramSnapshot& latency);
 
 // `shared`, but released without the GIL, which its destructor may otherwise
 // hold for as long as it waits for requests.

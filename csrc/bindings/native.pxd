@@ -83,14 +83,29 @@ cdef extern from "serving/model.h" namespace "pyruntime" nogil:
         Status submit(const RequestRef&) except +set_python_error_from_caught
         Status warm_up(const RequestRef&, int) except +set_python_error_from_caught
         Status named(Status)
+        cpp_bool is_accepting()
         void count_input_copied()
 
 
 cdef extern from "serving/registry.h" namespace "pyruntime" nogil:
-    int64_t kLatest
+    cdef cppclass RouteQuery:
+        string_view label
+        string_view key
+
+    cdef cppclass Decision:
+        Decision()
+        shared_ptr[ModelVersion] model
+        string_view experiment()
+        string_view arm_name()
+        cpp_bool is_watching()
+        void watch(Request&, string_view)
+        void end(const Status&, const Request&)
+        void reset()
 
     cdef cppclass Registry:
-        Status find(string_view, int64_t, shared_ptr[ModelVersion]*) \
+        Status route(string_view, const RouteQuery&, Decision*) \
+            except +set_python_error_from_caught
+        Status primary(string_view, string_view, shared_ptr[ModelVersion]*) \
             except +set_python_error_from_caught
 
 
@@ -117,7 +132,7 @@ cdef extern from "bindings/hot.h" namespace "pyruntime":
     cdef cppclass PendingRequest:
         PendingRequest()
         RequestRef request
-        shared_ptr[ModelVersion] model
+        Decision decision
         void prepare(shared_ptr[NativeQueue], void (*)(Completion*) noexcept, void*)
         void reset()
 

@@ -3,18 +3,6 @@
 #include <utility>
 
 namespace pyruntime {
-namespace {
-
-std::string version_names(const Route& route) {
-  std::string names;
-  for (const auto& [version, model] : route.versions()) {
-    if (!names.empty()) names += ", ";
-    names += std::to_string(version);
-  }
-  return names;
-}
-
-}  // namespace
 
 Registry::Registry() : routes_(std::make_unique<const Routes>()) {}
 
@@ -22,26 +10,49 @@ Registry::~Registry() {
   for (const auto& model : list()) model->close();
 }
 
+// Changes one model's route in a copy of all, and swaps that in.
+template <typename Change>
+void Registry::update(std::string_view name, Change&& change) {
+  auto routes = routes_.read([](const Routes& now) { return std::make_unique<Routes>(now); });
+  const auto at = routes->try_emplace(std::string(name), std::string(name)).first;
+  std::forward<Change>(change)(at->second);
+  if (at->second.is_empty()) routes->erase(at);
+  routes_.replace(std::move(routes));
+}
+
+// Calls `use(const Route&)`, if there is one.
+template <typename Use>
+Status Registry::use(std::string_view name, Use&& use) const {
+  return routes_.read([&](const Routes& routes) -> Status {
+    const auto route = routes.find(name);
+    if (route == routes.end()) {
+      return {ErrorCode::kModelNotFound, "model '" + std::string(name) + "' is not loaded"};
+    }
+    return std::forward<Use>(use)(route->second);
+  });
+}
+
 void Registry::add(std::shared_ptr<ModelVersion> model) {
   const std::lock_guard lock(write_mutex_);
-  auto routes = routes_.read([](const Routes& now) { return std::make_unique<Routes>(now); });
-  Route& route = (*routes)[model->name()];
-  if (route.pick(model->version()) != nullptr) {
-    throw Error(ErrorCode::kInvalidInput, "model '" + model->name() + "' version " +
-                                              std::to_string(model->version()) +
-                                              " is loaded already; unload it first");
-  }
-  route.add(std::move(model));
-  routes_.replace(std::move(routes));
+  const std::string name = model->name();
+  update(name, [&](Route& route) {
+    if (route.at(model->version()) != nullptr) {
+      throw Error(ErrorCode::kInvalidInput, "model '" + name + "' version " +
+                                                std::to_string(model->version()) +
+                                                " is loaded already; unload it first");
+    }
+    route.add(std::move(model));
+  });
 }
 
 std::shared_ptr<ModelVersion> Registry::exchange(std::shared_ptr<ModelVersion> model) {
   const std::lock_guard lock(write_mutex_);
-  auto routes = routes_.read([](const Routes& now) { return std::make_unique<Routes>(now); });
-  Route& route = (*routes)[model->name()];
-  std::shared_ptr<ModelVersion> old = route.pick(model->version());
-  route.add(std::move(model));
-  routes_.replace(std::move(routes));
+  const std::string name = model->name();
+  std::shared_ptr<ModelVersion> old;
+  update(name, [&](Route& route) {
+    old = route.at(model->version());
+    route.add(std::move(model));
+  });
   return old;
 }
 
@@ -49,11 +60,7 @@ std::shared_ptr<ModelVersion> Registry::remove(std::string_view name, int64_t ve
   const std::lock_guard lock(write_mutex_);
   std::shared_ptr<ModelVersion> model;
   find(name, version, &model).throw_if_failed();
-  auto routes = routes_.read([](const Routes& now) { return std::make_unique<Routes>(now); });
-  const auto route = routes->find(name);
-  route->second.remove(model->version());
-  if (route->second.versions().empty()) routes->erase(route);
-  routes_.replace(std::move(routes));
+  update(name, [&](Route& route) { route.remove(model->version()); });
   return model;
 }
 
@@ -61,19 +68,39 @@ Status Registry::find(std::string_view name, int64_t version,
                       std::shared_ptr<ModelVersion>* model) const {
   // Not within read(): it may be the last reference, and a model's end takes time.
   model->reset();
-  return routes_.read([&](const Routes& routes) -> Status {
-    const auto route = routes.find(name);
-    if (route == routes.end()) {
-      return {ErrorCode::kModelNotFound, "model '" + std::string(name) + "' is not loaded"};
+  return use(name, [&](const Route& route) { return route.find(version, model); });
+}
+
+Status Registry::route(std::string_view name, const RouteQuery& query, Decision* decision) const {
+  decision->reset();
+  return use(name, [&](const Route& route) { return route.pick(query, decision); });
+}
+
+Status Registry::primary(std::string_view name, std::string_view label,
+                         std::shared_ptr<ModelVersion>* model) const {
+  model->reset();
+  return use(name, [&](const Route& route) { return route.primary(label, model); });
+}
+
+void Registry::set_routing(std::string_view name, Labels labels, const RouteSpec* spec,
+                           std::span<const int64_t> needed) {
+  const std::lock_guard lock(write_mutex_);
+  update(name, [&](Route& route) {
+    for (const int64_t version : needed) {
+      std::shared_ptr<ModelVersion> model;
+      route.find(version, &model).throw_if_failed();
     }
-    *model = route->second.pick(version);
-    if (*model == nullptr) {
-      return {ErrorCode::kModelNotFound, "model '" + std::string(name) + "' has no version " +
-                                             std::to_string(version) +
-                                             "; loaded: " + version_names(route->second)};
-    }
+    route.set_routing(std::move(labels), spec);
+  });
+}
+
+std::shared_ptr<Traffic> Registry::traffic(std::string_view name) const {
+  std::shared_ptr<Traffic> traffic;
+  const Status found = use(name, [&](const Route& route) -> Status {
+    traffic = route.traffic();
     return {};
   });
+  return found.ok() ? traffic : nullptr;
 }
 
 std::vector<std::shared_ptr<ModelVersion>> Registry::list() const {

@@ -37,11 +37,12 @@ struct InferCall::State {
   const Registry* registry = nullptr;
 
   InferRequestView view;
-  std::shared_ptr<ModelVersion> model;  // before `request`, which is of its pool
+  Decision decision;  // before `request`, which is of its model's pool
   RequestRef request;
   std::mutex request_mutex;  // guards a change of `request` against cancel()
   Scratch scratch;           // inputs that cannot be used where they lie
   TimePoint deadline = kNever;
+  std::string_view route_key;
   bool is_typed = false;
 
   Status status;
@@ -61,8 +62,10 @@ struct InferCall::State {
     return states;
   }
 
+  ModelVersion& model() const { return *decision.model; }
   Status decode(ByteSpan bytes);
   Status decode_for_model();
+  Status infer();
   bool find_successor(const Status& refusal);
   Status decode_inputs();
   Status decode_outputs();
@@ -79,13 +82,17 @@ Status InferCall::State::decode(ByteSpan bytes) {
 }
 
 Status InferCall::State::decode_for_model() {
-  int64_t version = kLatest;
-  if (Status parsed = parse_model_version(view.model_version, &version); !parsed.ok())
-    return parsed;
-  Status found = registry->find(view.model_name, version, &model);
+  RouteQuery query;
+  RequestParameters parameters;
+  Status found = parse_model_version(view.model_version, &query.version);
+  if (found.ok()) found = read_parameters(view, &parameters);
   if (!found.ok()) return found;
-  request = model->new_request();
-  if (Status decoded = read_parameters(view, *request); !decoded.ok()) return decoded;
+  query.label = parameters.label;
+  query.key = parameters.route_key.empty() ? route_key : parameters.route_key;
+  if (found = registry->route(view.model_name, query, &decision); !found.ok()) return found;
+  request = model().new_request();
+  request->priority = parameters.priority;
+  request->deadline = parameters.deadline;
   if (Status decoded = decode_inputs(); !decoded.ok()) return decoded;
   return decode_outputs();
 }
@@ -111,8 +118,8 @@ Status InferCall::State::decode_input(const InferInputView& input, Occurrences& 
     Status checked = check_tensor_parameters(input.message, kInputParameters, "input", input.name);
     if (!checked.ok()) return checked;
   }
-  if (!model->signature().find_input(input.name)) {
-    return model->set_input(*request, input.name, {});  // says what there is
+  if (!model().signature().find_input(input.name)) {
+    return model().set_input(*request, input.name, {});  // says what there is
   }
   Tensor tensor;
   Status unpacked;
@@ -128,7 +135,7 @@ Status InferCall::State::decode_input(const InferInputView& input, Occurrences& 
     unpacked = tensor_from_raw(input, contents, scratch, &tensor);
   }
   if (!unpacked.ok()) return unpacked;
-  return model->set_input(*request, input.name, std::move(tensor));
+  return model().set_input(*request, input.name, std::move(tensor));
 }
 
 Status InferCall::State::decode_outputs() {
@@ -143,7 +150,7 @@ Status InferCall::State::decode_outputs() {
           check_tensor_parameters(output.message, kOutputParameters, "output", output.name);
       if (!checked.ok()) return checked;
     }
-    if (Status wanted = model->want_output(*request, output.name); !wanted.ok()) return wanted;
+    if (Status wanted = model().want_output(*request, output.name); !wanted.ok()) return wanted;
   }
   return {};
 }
@@ -161,21 +168,23 @@ Status InferCall::State::begin() {
   return {ErrorCode::kCancelled, "cancelled by the caller before it ran"};
 }
 
+Status InferCall::State::infer() {
+  decision.watch(*request, view.id);
+  Status result = model().infer(request);
+  decision.end(result, *request);
+  return result;
+}
+
 // Whether the version was unloaded between being found and being asked, and the
 // call is now decoded for the one that took its place.
 bool InferCall::State::find_successor(const Status& refusal) {
   if (refusal.code() != ErrorCode::kUnavailable) return false;
-  const ModelVersion* const refused = model.get();
-  int64_t version = kLatest;
-  std::shared_ptr<ModelVersion> successor;
-  if (!parse_model_version(view.model_version, &version).ok() ||
-      !registry->find(view.model_name, version, &successor).ok() || successor.get() == refused) {
-    return false;
-  }
+  const std::shared_ptr<ModelVersion> refused = decision.model;  // outlives its request
   const std::lock_guard lock(request_mutex);
   request.reset();  // before its model
   scratch.reset();
   if (!decode_for_model().ok() || is_cancelled.load(std::memory_order_seq_cst)) return false;
+  if (decision.model == refused || !model().is_accepting()) return false;
   request->deadline = std::min(request->deadline, deadline);
   return true;
 }
@@ -184,15 +193,17 @@ void InferCall::State::complete(const Status& result) {
   status = result;
   if (status.ok()) {
     const auto [end, error] = std::to_chars(
-        version_text.data(), version_text.data() + version_text.size(), model->version());
-    response_size = response.measure({.model_name = model->name(),
+        version_text.data(), version_text.data() + version_text.size(), model().version());
+    response_size = response.measure({.model_name = model().name(),
                                       .model_version = {version_text.data(), end},
                                       .id = view.id,
-                                      .specs = model->signature().outputs,
+                                      .experiment = decision.experiment(),
+                                      .arm = decision.arm_name(),
+                                      .specs = model().signature().outputs,
                                       .tensors = request->outputs,
                                       .is_typed = is_typed});
     if (response_size > kMaxMessageBytes) {
-      status = {ErrorCode::kEngineError, "model '" + model->name() +
+      status = {ErrorCode::kEngineError, "model '" + model().name() +
                                              "': expected a response of at most " +
                                              std::to_string(kMaxMessageBytes) + " bytes, got " +
                                              std::to_string(response_size)};
@@ -201,7 +212,7 @@ void InferCall::State::complete(const Status& result) {
 }
 
 void InferCall::State::call_back(const Status& result) {
-  complete(model->named(result));
+  complete(model().named(result));
   called_back_on = std::this_thread::get_id();
   const auto call = on_complete;
   void* const call_context = context;
@@ -213,9 +224,10 @@ void InferCall::State::reset() {
   registry = nullptr;
   view = {};
   request.reset();
-  model.reset();
+  decision.reset();
   scratch.reset();
   deadline = kNever;
+  route_key = {};
   is_typed = false;
   if (!status.ok()) status = Status();
   on_complete = nullptr;
@@ -258,13 +270,15 @@ Status InferCall::decode(std::span<const std::byte> request) {
   return state.status;
 }
 
+void InferCall::set_route_key(std::string_view key) { state_->route_key = key; }
+
 void InferCall::set_deadline(TimePoint deadline) { state_->deadline = deadline; }
 
 Status InferCall::infer() {
   State& state = *state_;
   if (Status begun = state.begin(); !begun.ok()) return state.status = begun;
-  Status result = state.model->infer(state.request);
-  while (state.find_successor(result)) result = state.model->infer(state.request);
+  Status result = state.infer();
+  while (state.find_successor(result)) result = state.infer();
   state.complete(result);
   state.stage.store(State::kSpent, std::memory_order_relaxed);
   return state.status;
@@ -279,10 +293,12 @@ Status InferCall::submit(void (*on_complete)(void* context) noexcept, void* cont
   state.request->on_complete = [](void* own, Request& request) noexcept {
     static_cast<State*>(own)->call_back(request.status);
   };
+  state.decision.watch(*state.request, state.view.id);
   // From here on the call may complete, and then be destroyed, at any time.
-  const std::shared_ptr<ModelVersion> model = state.model;
+  const std::shared_ptr<ModelVersion> model = state.decision.model;
   const RequestRef request = state.request;  // dropped before its model
   if (Status accepted = model->submit(request); !accepted.ok()) {
+    state.decision.end(accepted, *request);
     state.stage.store(State::kSpent, std::memory_order_relaxed);
     return state.status = accepted;
   }
@@ -298,7 +314,8 @@ void InferCall::cancel() {
   State& state = *state_;
   state.is_cancelled.store(true, std::memory_order_seq_cst);
   const std::lock_guard lock(state.request_mutex);
-  if (state.stage.load(std::memory_order_seq_cst) == State::kUnderWay) state.request->cancel();
+  if (state.stage.load(std::memory_order_seq_cst) != State::kUnderWay) return;
+  if (state.request) state.request->cancel();  // there is none where a successor was sought in vain
 }
 
 std::size_t InferCall::response_size() { return state_->response_size; }

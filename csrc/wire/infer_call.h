@@ -11,9 +11,11 @@
 // had them and no output is FP16 or BF16, else raw ones.
 //
 // Parameters of the request: `timeout` (microseconds, 0: none) and `priority`
-// (0: the default; 1: high; 2: normal; 3 and more: low). Those of sequences,
-// shared memory and classification are refused as Unimplemented where they say
-// anything; others are ignored.
+// (0: the default; 1: high; 2: normal; 3 and more: low); `route_key`, by which the
+// model's route keeps a caller on one version, and `label`, instead of a version.
+// Where an experiment chose, the response has the parameters `experiment` and
+// `arm`. Those of sequences, shared memory and classification are refused as Unimplemented where
+// they say anything; others are ignored.
 //
 // Nothing here needs Python, so that a native network loop can stand on it. In
 // the steady state a call with raw, aligned contents allocates nothing.
@@ -48,6 +50,10 @@ class InferCall {
   // model. InvalidInput, ModelNotFound or Unimplemented otherwise; the call is
   // then spent. Once for each call.
   [[nodiscard]] Status decode(std::span<const std::byte> request);
+
+  // Before decode(): counts where the request has no parameter `route_key`. Stays
+  // valid as long as the call.
+  void set_route_key(std::string_view key);
 
   // The earlier of this and the request's own `timeout` counts.
   void set_deadline(TimePoint deadline);

@@ -12,12 +12,17 @@ namespace {
 constexpr uint32_t kModelName = 1;
 constexpr uint32_t kModelVersion = 2;
 constexpr uint32_t kId = 3;
+constexpr uint32_t kParameters = 4;
 constexpr uint32_t kOutputs = 5;
 constexpr uint32_t kRawOutputContents = 6;
 constexpr uint32_t kTensorName = 1;
 constexpr uint32_t kTensorDatatype = 2;
 constexpr uint32_t kTensorShape = 3;
 constexpr uint32_t kTensorContents = 5;
+
+constexpr uint32_t kEntryKey = 1;  // of a map
+constexpr uint32_t kEntryValue = 2;
+constexpr uint32_t kStringParameter = 3;  // of InferParameter
 
 // proto3 leaves out what is empty.
 std::size_t optional_field_size(uint32_t field, std::size_t size) {
@@ -26,6 +31,24 @@ std::size_t optional_field_size(uint32_t field, std::size_t size) {
 
 void write_optional(ProtobufWriter& writer, uint32_t field, std::string_view value) {
   if (!value.empty()) writer.bytes_field(field, value);
+}
+
+// An entry of `parameters`.
+std::size_t entry_size(std::string_view key, std::string_view value) {
+  return bytes_field_size(kEntryKey, key.size()) +
+         bytes_field_size(kEntryValue, bytes_field_size(kStringParameter, value.size()));
+}
+
+std::size_t parameter_size(std::string_view key, std::string_view value) {
+  return value.empty() ? 0 : bytes_field_size(kParameters, entry_size(key, value));
+}
+
+void write_parameter(ProtobufWriter& writer, std::string_view key, std::string_view value) {
+  if (value.empty()) return;
+  writer.open(kParameters, entry_size(key, value));
+  writer.bytes_field(kEntryKey, key);
+  writer.open(kEntryValue, bytes_field_size(kStringParameter, value.size()));
+  writer.bytes_field(kStringParameter, value);
 }
 
 template <typename T>
@@ -149,7 +172,9 @@ std::size_t InferResponse::measure(const Parts& parts) {
   lengths_.resize(parts.tensors.size());
   std::size_t size = optional_field_size(kModelName, parts.model_name.size()) +
                      optional_field_size(kModelVersion, parts.model_version.size()) +
-                     optional_field_size(kId, parts.id.size());
+                     optional_field_size(kId, parts.id.size()) +
+                     parameter_size("experiment", parts.experiment) +
+                     parameter_size("arm", parts.arm);
   for (std::size_t i = 0; i < parts.tensors.size(); ++i) {
     if (parts.tensors[i].data == nullptr) continue;
     lengths_[i] = measure_output(parts.specs[i], parts.tensors[i]);
@@ -164,6 +189,8 @@ void InferResponse::encode(std::byte* to) const {
   write_optional(writer, kModelName, parts_.model_name);
   write_optional(writer, kModelVersion, parts_.model_version);
   write_optional(writer, kId, parts_.id);
+  write_parameter(writer, "experiment", parts_.experiment);
+  write_parameter(writer, "arm", parts_.arm);
   for (std::size_t i = 0; i < parts_.tensors.size(); ++i) {
     const Tensor& tensor = parts_.tensors[i];
     if (tensor.data == nullptr) continue;

@@ -22,6 +22,8 @@ class InferResponse {
     std::string_view model_name;
     std::string_view model_version;
     std::string_view id;
+    std::string_view experiment;  // and `arm`: parameters of these names; empty: none
+    std::string_view arm;
     std::span<const TensorSpec> specs;
     std::span<const Tensor> tensors;  // as many; those without data are left out
     bool is_typed = false;            // typed contents, unless a tensor is raw only

@@ -33,6 +33,15 @@ Status unsigned_parameter(const InferParameterView& parameter, uint64_t* value) 
                                              : std::string("a value of another type"))};
 }
 
+Status text_parameter(const InferParameterView& parameter, std::string_view* value) {
+  if (parameter.kind != InferParameterView::Kind::kString) {
+    return {ErrorCode::kInvalidInput, "parameter '" + std::string(parameter.name) +
+                                          "': expected a string, got a value of another type"};
+  }
+  *value = parameter.text;
+  return {};
+}
+
 Priority priority_of(uint64_t level) {
   if (level == 1) return Priority::kHigh;
   return level >= 3 ? Priority::kLow : Priority::kNormal;
@@ -60,7 +69,7 @@ Status parse_model_version(std::string_view text, int64_t* version) {
       "model_version: expected a number from 1 on, or nothing for the latest, got " + quoted(text)};
 }
 
-Status read_parameters(const InferRequestView& view, Request& request) {
+Status read_parameters(const InferRequestView& view, RequestParameters* parameters) {
   if (!view.has_parameters) return {};
   Occurrences entries(view.message, RequestField::kParameters);
   InferParameterView parameter;
@@ -69,16 +78,25 @@ Status read_parameters(const InferRequestView& view, Request& request) {
     uint64_t value = 0;
     if (parameter.name == "priority") {
       if (Status read = unsigned_parameter(parameter, &value); !read.ok()) return read;
-      request.priority = priority_of(value);
+      parameters->priority = priority_of(value);
     } else if (parameter.name == "timeout") {
       if (Status read = unsigned_parameter(parameter, &value); !read.ok()) return read;
-      request.deadline = deadline_after(value);
+      parameters->deadline = deadline_after(value);
+    } else if (parameter.name == "route_key") {
+      Status read = text_parameter(parameter, &parameters->route_key);
+      if (!read.ok()) return read;
+    } else if (parameter.name == "label") {
+      Status read = text_parameter(parameter, &parameters->label);
+      if (!read.ok()) return read;
     } else {
       Status refused = refuse(kSequenceParameters, parameter);
       if (!refused.ok()) return refused;
     }
   }
-  return {};
+  if (parameters->label.empty() || view.model_version.empty()) return {};
+  return {ErrorCode::kInvalidInput,
+          "expected a model_version or the parameter 'label', got both: " +
+              quoted(view.model_version) + " and " + quoted(parameters->label)};
 }
 
 Status check_tensor_parameters(ByteSpan tensor, uint32_t field, std::string_view kind,

@@ -14,9 +14,16 @@ namespace pyruntime {
 // Nothing is kLatest; anything but a number from 1 on is InvalidInput.
 Status parse_model_version(std::string_view text, int64_t* version);
 
-// Sets priority and deadline of `request`. Unimplemented for parameters of
-// sequences that say anything.
-Status read_parameters(const InferRequestView& view, Request& request);
+// Of the request as a whole.
+struct RequestParameters {
+  Priority priority = Priority::kNormal;
+  TimePoint deadline = kNever;
+  std::string_view route_key{};  // within the request's bytes
+  std::string_view label{};      // of a version
+};
+
+// Unimplemented for parameters of sequences that say anything.
+Status read_parameters(const InferRequestView& view, RequestParameters* parameters);
 
 // Unimplemented for parameters of shared memory and classification that say
 // anything. kind: "input" or "output"; field: of the tensor's parameters.

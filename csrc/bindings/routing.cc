@@ -1,0 +1,119 @@
+// Labels and routes of the registry, and what is counted of them.
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <pybind11/stl.h>
+
+#include "bindings/module.h"
+#include "serving/registry.h"
+
+namespace py = pybind11;
+
+namespace pyruntime {
+namespace {
+
+Target to_target(const py::handle& target) {
+  if (target.is_none()) return {};
+  if (py::isinstance<py::str>(target)) return {kLatest, target.cast<std::string>()};
+  return {target.cast<int64_t>(), {}};
+}
+
+// Of what pyruntime.routing.native_spec() makes.
+RouteSpec to_route_spec(const py::dict& spec) {
+  RouteSpec made;
+  made.policy = spec["policy"].cast<std::string>();
+  made.name = spec["name"].cast<std::string>();
+  made.salt = spec["salt"].cast<std::string>();
+  made.epsilon = spec["epsilon"].cast<double>();
+  made.arms.clear();
+  for (const py::handle& item : spec["arms"]) {
+    const auto arm = item.cast<py::tuple>();
+    made.arms.push_back({arm[0].cast<std::string>(), to_target(arm[1]), arm[2].cast<int>()});
+  }
+  return made;
+}
+
+void set_routing(Registry& registry, const std::string& name, Labels labels,
+                 const std::optional<py::dict>& spec, const std::vector<int64_t>& needed) {
+  std::optional<RouteSpec> route;
+  if (spec) route = to_route_spec(*spec);
+  const py::gil_scoped_release released;
+  registry.set_routing(name, std::move(labels), route ? &*route : nullptr, needed);
+}
+
+// ((smallest us, records), ...), only buckets that hold any
+py::tuple to_buckets(const HistogramSnapshot& latency) {
+  py::list result;
+  for (unsigned i = 0; i < HistogramScale::kBuckets; ++i) {
+    if (latency.buckets[i] == 0) continue;
+    result.append(py::make_tuple(static_cast<double>(HistogramScale::lower_bound(i)) / 1e3,
+                                 latency.buckets[i]));
+  }
+  return py::tuple(result);
+}
+
+py::dict to_dict(const ArmStatsSnapshot& stats) {
+  py::dict result;
+  result["assigned"] = stats.assigned;
+  result["completed"] = stats.completed;
+  result["failed"] = stats.failed;
+  result["cancelled"] = stats.cancelled;
+  result["refused"] = stats.refused;
+  result["rewards"] = stats.rewards;
+  result["reward_sum"] = stats.reward_sum;
+  result["total"] = to_latency_tuple(stats.total);
+  result["buckets"] = to_buckets(stats.total);
+  return result;
+}
+
+// None where there is no route.
+py::object route_stats(const Registry& registry, const std::string& name) {
+  const std::shared_ptr<Traffic> traffic = registry.traffic(name);
+  if (traffic == nullptr) return py::none();
+  const TrafficStatsSnapshot stats = traffic->stats();
+  py::list arms;
+  for (const ArmStatsSnapshot& arm : stats.arms) arms.append(to_dict(arm));
+  py::dict result;
+  result["arms"] = py::tuple(arms);
+  result["fallbacks"] = stats.fallbacks;
+  result["unmatched_rewards"] = stats.unmatched_rewards;
+  return std::move(result);
+}
+
+void give_reward(const Registry& registry, const std::string& name, const std::string& request_id,
+                 double reward) {
+  const std::shared_ptr<Traffic> traffic = registry.traffic(name);
+  Status given(ErrorCode::kModelNotFound,
+               "expected an experiment or a bandit, which rewards are for; it has no route");
+  if (traffic != nullptr) given = traffic->give_reward(request_id, reward);
+  if (!given.ok()) throw Error(given.code(), "model '" + name + "': " + given.message());
+}
+
+}  // namespace
+
+void bind_routing(py::class_<Registry, std::shared_ptr<Registry>>& registry) {
+  registry
+      .def("set_routing", &set_routing, py::arg("name"), py::arg("labels"), py::arg("route"),
+           py::arg("needed"),
+           "Swap in labels and route (routing.native_spec(); None: the latest) of a model. needed: "
+           "versions that must be loaded. Raises InvalidInput, ModelNotFound.")
+      .def("route_stats", &route_stats, py::arg("name"),
+           "What is counted of its route; None where it has none.")
+      .def("give_reward", &give_reward, py::arg("name"), py::arg("request_id"), py::arg("reward"),
+           "Count a reward for the arm that answered. Raises InvalidInput, ModelNotFound.")
+      .def(
+          "primary",
+          [](const Registry& self, const std::string& name, const std::string& label) {
+            std::shared_ptr<ModelVersion> model;
+            throw_if_failed(self.primary(name, label, &model));
+            return model;
+          },
+          py::arg("name"), py::arg("label") = "",
+          "The version that speaks for a model, or for a label of it. Raises ModelNotFound.");
+}
+
+}  // namespace pyruntime

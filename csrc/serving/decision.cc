@@ -1,0 +1,50 @@
+#include "serving/decision.h"
+
+namespace pyruntime {
+
+std::string_view Decision::experiment() const {
+  return traffic == nullptr ? std::string_view() : std::string_view(traffic->spec().name);
+}
+
+std::string_view Decision::arm_name() const {
+  return experiment().empty() ? std::string_view()
+                              : std::string_view(traffic->spec().arms[arm].name);
+}
+
+void Decision::watch_tracked(Request& request, std::string_view id) {
+  traffic->arm(arm).count_assigned();
+  id_ = id;
+  on_complete_ = request.on_complete;
+  context_ = request.context;
+  request.on_complete = &Decision::complete;
+  request.context = this;
+}
+
+void Decision::end_tracked(const Request& request) {
+  if (!request.is_done()) traffic->arm(arm).count_refused();
+}
+
+void Decision::complete(void* context, Request& request) noexcept {
+  auto* const decision = static_cast<Decision*>(context);
+  const RequestTiming& timing = request.timing;
+  Traffic& traffic = *decision->traffic;
+  traffic.arm(decision->arm)
+      .count_outcome(request.status.code(),
+                     timing.queue_ns + timing.gather_ns + timing.run_ns + timing.scatter_ns);
+  if (request.status.ok() && !decision->id_.empty()) {
+    traffic.note_answered(decision->id_, decision->arm);
+  }
+  request.on_complete = decision->on_complete_;
+  request.context = decision->context_;
+  // Last: whoever is told may let go of the decision.
+  if (request.on_complete != nullptr) request.on_complete(request.context, request);
+}
+
+void Decision::reset() {
+  model.reset();
+  traffic.reset();
+  arm = 0;
+  id_ = {};
+}
+
+}  // namespace pyruntime
