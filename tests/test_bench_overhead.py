@@ -15,7 +15,7 @@ import pytest
 from pyruntime.bench import Ledger, Step, overhead
 from pyruntime.bench.engine_steps import PythonRun
 from pyruntime.bench.figures import Slice, compare, interval, make_steps
-from pyruntime.bench.report import made_of, report
+from pyruntime.bench.ledger_text import ledger_text, made_of
 from pyruntime.bench.runtime_steps import Infer
 from pyruntime.bench.tensors import make_inputs, repeat_rows, why_different
 from pyruntime.cli import main
@@ -121,7 +121,7 @@ def test_the_fingerprint_says_where_and_what(ledger: Ledger) -> None:
 
 
 def test_the_report_fits_a_terminal_and_names_every_step(ledger: Ledger) -> None:
-    text = report(ledger)
+    text = ledger_text(ledger)
     assert max(map(len, text.splitlines())) <= 100
     for name in STEPS:
         assert text.count(f"\n{name} ") == 4  # figures and deltas, for each load
@@ -198,7 +198,7 @@ def test_outputs_that_differ_are_reported(monkeypatch, no_server) -> None:
     ledger = overhead(IDENTITY, in_flight=(1,), seconds=0.2)
     assert len(ledger.differences) == 1
     assert ledger.differences[0].startswith("Model.infer: output 'y': up to")
-    assert "! outputs differ from C Run's: Model.infer" in report(ledger)
+    assert "! outputs differ from C Run's: Model.infer" in ledger_text(ledger)
 
 
 def test_without_grpcio_its_steps_are_skipped(no_server) -> None:
@@ -206,7 +206,7 @@ def test_without_grpcio_its_steps_are_skipped(no_server) -> None:
     assert [item.name for item in ledger.skipped] == ["gRPC unix", "gRPC tcp"]
     assert all("grpc is not installed: pip install" in item.reason for item in ledger.skipped)
     assert [step.name for step in ledger.steps] == STEPS[:5]
-    assert "! skipped: gRPC tcp: grpc is not installed" in report(ledger)
+    assert "! skipped: gRPC tcp: grpc is not installed" in ledger_text(ledger)
 
 
 def test_without_the_engines_python_module_its_step_is_skipped(monkeypatch, no_server) -> None:
@@ -215,7 +215,7 @@ def test_without_the_engines_python_module_its_step_is_skipped(monkeypatch, no_s
     assert ledger.skipped[0].name == PythonRun.name
     assert "pip install 'pyruntime[cpu]'" in ledger.skipped[0].reason
     assert [item.name for item in ledger.comparisons] == ["core_minus_run_us"]
-    assert report(ledger)
+    assert ledger_text(ledger)
 
 
 def test_a_server_that_cannot_start_is_a_skipped_step(monkeypatch) -> None:

@@ -87,9 +87,9 @@ def run(args: Namespace) -> int:
     if args.json == "-":
         print(text)
         return 0
-    from pyruntime.bench.report import report
+    from pyruntime.bench.ledger_text import ledger_text
 
-    print(report(ledger))
+    print(ledger_text(ledger))
     if args.json:
         Path(args.json).write_text(text + "\n", encoding="utf-8")
     return 0

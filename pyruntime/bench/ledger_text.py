@@ -9,14 +9,14 @@ from typing import Any
 from pyruntime.bench.ledger import Interval, Ledger, Step
 from pyruntime.commands.table import table
 
-__all__ = ["report"]
+__all__ = ["ledger_text"]
 
 _WIDTH = 100
 # What a delta is made of is named down to this share of it.
 _SMALLEST_SHARE = 0.02
 
 
-def report(ledger: Ledger) -> str:
+def ledger_text(ledger: Ledger) -> str:
     """Lay it out: what was measured, what to know, the steps, what they are made of, in short."""
     print_ = ledger.fingerprint
     parts = [_heading(print_)]
