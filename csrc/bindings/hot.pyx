@@ -371,7 +371,7 @@ cdef class Handle:
         cdef shared_ptr[ModelVersion] model
         cdef RequestRef request
         cdef Status status
-        cdef Plan plan = self.resolve(&model)
+        cdef Plan plan = self.speaker(&model)
         request = model.get().new_request()
         holder = set_inputs(plan, model.get(), request.get(), inputs)
         with nogil:
@@ -382,14 +382,18 @@ cdef class Handle:
     def _model_capsule(self):
         """The version that speaks for this model now, for _core.ModelVersion.from_capsule."""
         cdef shared_ptr[ModelVersion] model
+        self.speaker(&model)
+        return to_capsule[ModelVersion](model)
+
+    cdef Plan speaker(self, shared_ptr[ModelVersion]* model):
+        """Find the version that speaks for this model now, and keep it alive in `model`."""
         if self.plan is None:
             raise Unavailable("model: its handle was never initialised")
         if not self.is_routed:
-            self.lock(&model)
-        else:
-            raise_if_failed(self.registry.get().primary(
-                self.name_view(), self.label_view(), &model))
-        return to_capsule[ModelVersion](model)
+            self.lock(model)
+            return self.plan
+        raise_if_failed(self.registry.get().primary(self.name_view(), self.label_view(), model))
+        return self.plan_of(model[0])
 
 
 cdef int watch(Decision* decision, Request* request, object request_id) except -1:
