@@ -10,6 +10,7 @@ from pyruntime.bench.frames import to_frame
 from pyruntime.bench.ledger import Comparison, Ledger, Skipped, Step
 from pyruntime.bench.measuring import overhead
 from pyruntime.bench.parity_checking import Compared, Parity, SkippedVariant, parity
+from pyruntime.bench.reporting import report
 
 __all__ = [
     "Check",
@@ -27,5 +28,6 @@ __all__ = [
     "compare",
     "overhead",
     "parity",
+    "report",
     "to_frame",
 ]
