@@ -11,14 +11,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <deque>
 #include <functional>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "bare_run.h"
 #include "engine/onnx_library.h"
 #include "figures.h"
+#include "probe/bare_run.h"
 #include "program.h"
 #include "served_model.h"
 
@@ -155,18 +157,19 @@ void bench_concurrency(Arguments& arguments) {
 
   const ServedModel served = ServedModel::load(settings.model, settings.options);
   const Signature& signature = served.model().signature();
-  const ort::Session session =
-      bare_session(settings.model, settings.options.session.intra_op_threads);
+  const auto session =
+      std::make_shared<const BareSession>(settings.model, settings.options.session);
   const int64_t most_rows =
       signature.is_batchable ? served.model().options().batching.most_rows() : 1;
   // [i]: of up to kConcurrencies[i] rows at once, one for each thread.
-  std::vector<std::vector<BareRun>> runs;
+  std::vector<std::deque<BareRun>> runs;  // of what cannot be moved
+  std::vector<std::unique_ptr<FilledInputs>> inputs;
   std::vector<Line> lines;
   for (const int concurrency : kConcurrencies) {
-    std::vector<BareRun>& of_rows = runs.emplace_back();
-    for (int i = 0; i < threads; ++i) {
-      of_rows.emplace_back(session.get(), signature, std::min<int64_t>(concurrency, most_rows));
-    }
+    std::deque<BareRun>& of_rows = runs.emplace_back();
+    const auto rows = std::min<int64_t>(concurrency, most_rows);
+    inputs.push_back(std::make_unique<FilledInputs>(signature, rows));
+    for (int i = 0; i < threads; ++i) of_rows.emplace_back(session, inputs.back()->tensors());
     lines.push_back({.concurrency = concurrency});
   }
 

@@ -11,9 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "closed_loop.h"
 #include "engine/onnx_library.h"
 #include "figures.h"
+#include "probe/closed_loop.h"
 #include "program.h"
 #include "served_model.h"
 
@@ -97,17 +97,18 @@ void bench(const std::string& flood_name, const Settings& settings) {
   many.instances[0].count = settings.instances;
   const ServedModel flooded = ServedModel::load(flood_name, many, settings.echo_us);
   const ServedModel called = ServedModel::load(settings.called, {}, settings.echo_us);
-  ClosedLoop flood(flooded);
+  ModelSender sender(flooded.model(), flooded.row());
+  ClosedLoop<> flood(sender, {.in_flight = static_cast<std::size_t>(settings.in_flight)});
 
   Latencies quiet;
   Latencies beside;
   std::vector<double> flood_rates;
   call(called, settings.gap, settings.length / 4, &quiet);  // warms up
-  flood.rate(settings.in_flight, settings.length / 4);
+  flood.measure(settings.length / 4);
   quiet = {};
   for (int turn = 0; turn < settings.turns; ++turn) {
     call(called, settings.gap, settings.length, &quiet);
-    flood.start(settings.in_flight);
+    flood.start();
     std::this_thread::sleep_for(settings.length / 10);  // until it runs evenly
     const int64_t before = flood.done();
     const auto begin = SteadyTime::now();

@@ -14,16 +14,18 @@
 // scheduler's decisions alone.
 #include <algorithm>
 #include <cinttypes>
+#include <cstddef>
 #include <cstdio>
+#include <random>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "closed_loop.h"
 #include "engine/onnx_library.h"
 #include "figures.h"
-#include "open_loop.h"
+#include "probe/closed_loop.h"
+#include "probe/open_loop.h"
 #include "program.h"
 #include "served_model.h"
 
@@ -120,12 +122,14 @@ void check_conservation(const SchedulerStatsSnapshot& before, const SchedulerSta
 
 // The best of some numbers in flight, requests per second.
 double measure_capacity(const ServedModel& served, double seconds) {
-  ClosedLoop loop(served);
-  const auto rows =
-      static_cast<int>(std::clamp<int64_t>(served.model().options().batching.most_rows(), 32, 256));
+  ModelSender sender(served.model(), served.row());
+  const auto rows = static_cast<std::size_t>(
+      std::clamp<int64_t>(served.model().options().batching.most_rows(), 32, 256));
   double best = 0;
-  for (const int in_flight : {rows, 2 * rows, 4 * rows}) {
-    best = std::max(best, loop.rate(in_flight, to_nanoseconds(seconds / 3)));
+  for (const std::size_t in_flight : {rows, 2 * rows, 4 * rows}) {
+    ClosedLoop<> loop(sender, {.in_flight = in_flight});
+    loop.measure(to_nanoseconds(seconds / 30));  // until it runs evenly
+    best = std::max(best, loop.measure(to_nanoseconds(seconds / 3)).requests_per_s());
   }
   return best;
 }
@@ -149,15 +153,16 @@ class Overload {
   }
 
   void run() {
-    OpenLoop open_loop(served_, deadline_);
+    ModelSender sender(served_.model(), served_.row());
+    OpenLoop<> open_loop(sender, deadline_);
     for (int turn = 0; turn < settings_.turns; ++turn) {
       const double capacity = measure_capacity(served_, settings_.seconds);
       capacities_.push_back(capacity);
       for (Load& load : loads_) {
         const SchedulerStatsSnapshot before = served_.model().stats();
         const int64_t accepted_before = load.accepted;
-        const auto& arrivals =
-            open_loop.offer(load.times_capacity * capacity, to_nanoseconds(settings_.seconds));
+        const auto& arrivals = open_loop.offer(poisson_arrivals(
+            load.times_capacity * capacity, to_nanoseconds(settings_.seconds), random_));
         for (const Arrival& arrival : arrivals) load.count(arrival, deadline_);
         const SchedulerStatsSnapshot after = served_.model().stats();
         check_conservation(before, after, load.accepted - accepted_before);
@@ -243,6 +248,8 @@ class Overload {
   const Settings settings_;
   const ServedModel served_;
   Nanoseconds deadline_{0};
+  // NOLINTNEXTLINE(bugprone-random-generator-seed): the same arrivals in every program run
+  std::mt19937_64 random_{1};
   std::vector<double> capacities_;  // of each turn, requests per second
   std::vector<Load> loads_;
 };

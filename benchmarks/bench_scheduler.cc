@@ -174,7 +174,8 @@ void bench(const std::string& path, int64_t max_rows) {
   }
   Side by_itself("in_flight_by_completion", path, options);
   Side by_thread("in_flight_by_thread", path, options);
-  ClosedLoop closed_loop(*by_itself.model, row, kInFlight);
+  ModelSender sender(*by_itself.model, row);
+  ClosedLoop<> closed_loop(sender, {.in_flight = kInFlight});
   const auto infer = [&] { model->infer(make_request(*model, row)).throw_if_failed(); };
 
   std::vector<std::vector<double>> bare(sizes.size());

@@ -1,18 +1,44 @@
 // A loaded model and one row for it: what benchmarks send.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "probe/sender.h"
 #include "program.h"
 #include "serving/model.h"
 
 namespace pyruntime::bench {
+
+// Values for `rows` rows of whatever a model takes.
+class FilledInputs {
+ public:
+  FilledInputs(const Signature& signature, int64_t rows) {
+    for (const TensorSpec& spec : signature.inputs) {
+      Tensor& input = tensors_.emplace_back();
+      input.type = spec.type;
+      input.shape = Shape(spec.dims);
+      for (std::size_t i = 0; i < spec.dims.size(); ++i) {
+        if (spec.dims[i] < 0) input.shape[i] = i == 0 ? rows : 1;
+      }
+      // Numbers that no sum makes denormal; zeros for what is not float32.
+      std::vector<float>& memory = memory_.emplace_back(
+          input.size_bytes() / sizeof(float) + 1, spec.type == DataType::kFloat32 ? 0.5F : 0.0F);
+      input.data = reinterpret_cast<std::byte*>(memory.data());
+    }
+  }
+
+  std::span<const Tensor> tensors() const { return tensors_; }
+
+ private:
+  std::vector<Tensor> tensors_;
+  std::vector<std::vector<float>> memory_;  // behind tensors_
+};
 
 // Threads: new_request() and infer() from any. Every request reads the same row.
 class ServedModel {
@@ -36,40 +62,19 @@ class ServedModel {
   const std::string& label() const { return label_; }
   ModelVersion& model() const { return *model_; }
 
-  RequestRef new_request() const {
-    RequestRef request = model_->new_request();
-    for (std::size_t i = 0; i < row_.size(); ++i) {
-      Tensor& input = request->inputs[i];
-      input.type = row_[i].type;
-      input.shape = row_[i].shape;
-      input.data = row_[i].data;
-    }
-    return request;
-  }
-
+  std::span<const Tensor> row() const { return row_.tensors(); }
+  RequestRef new_request() const { return make_request(*model_, row()); }
   void infer() const { model_->infer(new_request()).throw_if_failed(); }
 
  private:
   ServedModel(std::string label, const ModelSource& source, const ModelOptions& options)
-      : label_(std::move(label)), model_(ModelVersion::load(label_, 1, source, options)) {
-    for (const TensorSpec& spec : model_->signature().inputs) {
-      Tensor& input = row_.emplace_back();
-      input.type = spec.type;
-      input.shape = Shape(spec.dims);
-      for (std::size_t i = 0; i < spec.dims.size(); ++i) {
-        input.shape[i] = std::max<int64_t>(spec.dims[i], 1);
-      }
-      // Numbers that no sum makes denormal; zeros for what is not float32.
-      std::vector<float>& memory = memory_.emplace_back(
-          input.size_bytes() / sizeof(float) + 1, spec.type == DataType::kFloat32 ? 0.5F : 0.0F);
-      input.data = reinterpret_cast<std::byte*>(memory.data());
-    }
-  }
+      : label_(std::move(label)),
+        model_(ModelVersion::load(label_, 1, source, options)),
+        row_(model_->signature(), 1) {}
 
   std::string label_;
   std::shared_ptr<ModelVersion> model_;
-  std::vector<Tensor> row_;
-  std::vector<std::vector<float>> memory_;  // behind row_
+  FilledInputs row_;
 };
 
 }  // namespace pyruntime::bench

@@ -1,6 +1,6 @@
-"""The steps of the overhead ledger that no Python may be in."""
+"""Load generators and steps of the overhead ledger that no Python may be in."""
 
-from typing import Any, final
+from typing import Any, TypedDict, final
 
 import numpy as np
 
@@ -43,3 +43,65 @@ class Core(metaclass=_Type):
     def outputs(self) -> list[_Tensor]: ...
 
 def measure_codec(registry: object, request: bytes, seconds: float) -> _Slice: ...
+
+# (counts by bucket, least, most and sum in ns); None of nothing
+_Histogram = tuple[dict[int, int], int, int, int] | None
+_Times = np.ndarray[Any, np.dtype[np.int64]]
+
+class _LoadResult(TypedDict):
+    """What a load generator saw."""
+
+    requests: int
+    elapsed_ns: int
+    latency: _Histogram
+    service: _Histogram
+    lag: _Histogram
+    errors: dict[str, int]
+    generator_cpu_ns: int
+    first_error: str
+    ended: str
+
+@final
+class ModelLoad(metaclass=_Type):
+    """Load on a model in this process."""
+
+    def __init__(self, model: object, inputs: Inputs) -> None: ...
+    def closed(self, in_flight: int, seconds: float) -> _LoadResult: ...
+    def open(self, times_ns: _Times, seconds: float) -> _LoadResult: ...
+
+def null_closed(in_flight: int, seconds: float) -> _LoadResult: ...
+def null_open(times_ns: _Times, seconds: float) -> _LoadResult: ...
+
+@final
+class GrpcLoad(metaclass=_Type):
+    """Load on a server of gRPC, by one call sent again and again."""
+
+    def __init__(
+        self,
+        address: str,
+        path: str,
+        message: bytes,
+        threads: int,
+        connections: int,
+        connect_s: float,
+        patience_s: float,
+    ) -> None: ...
+    def closed(self, in_flight: int, seconds: float) -> _LoadResult: ...
+    def open(self, times_ns: _Times, seconds: float) -> _LoadResult: ...
+
+@final
+class GrpcResponder(metaclass=_Type):
+    """A server that answers every call alike, after known delays."""
+
+    def __init__(
+        self,
+        message: bytes,
+        delays_ns: _Times,
+        stall_s: float,
+        stall_period_s: float,
+        status: int,
+        dies_after: int,
+    ) -> None: ...
+    @property
+    def address(self) -> str: ...
+    def close(self) -> None: ...

@@ -1,4 +1,6 @@
-// pyruntime._probe: the steps of the overhead ledger that no Python may be in.
+// pyruntime._probe, first part: the steps of the overhead ledger that no Python may be in.
+#include "bindings/probe.h"
+
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -22,68 +24,6 @@ namespace py = pybind11;
 
 namespace pyruntime {
 namespace {
-
-Nanoseconds to_ns(double seconds) {
-  return std::chrono::duration_cast<Nanoseconds>(std::chrono::duration<double>(seconds));
-}
-
-DataType to_data_type(std::string_view name) {
-  for (int i = 0; i < kDataTypeCount; ++i) {
-    const auto type = static_cast<DataType>(i);
-    if (data_type_name(type) == name) return type;
-  }
-  throw Error(ErrorCode::kInvalidInput,
-              "dtype: expected one such as 'float32', got '" + std::string(name) + "'");
-}
-
-// The inputs of one request. Keeps the Python objects whose memory they are.
-class Inputs {
- public:
-  // Of each, in the signature's order: dtype, shape, and a contiguous buffer or
-  // for strings a list of bytes.
-  explicit Inputs(
-      const std::vector<std::tuple<std::string, std::vector<int64_t>, py::object>>& tensors) {
-    for (const auto& [dtype, shape, data] : tensors) {
-      Tensor tensor;
-      tensor.type = to_data_type(dtype);
-      tensor.shape = Shape(shape);
-      const std::size_t given =
-          tensor.type == DataType::kString ? take_strings(data, &tensor) : take(data, &tensor);
-      if (given != tensor.size_bytes()) {
-        throw Error(ErrorCode::kInvalidInput, describe(tensor) + ": expected " +
-                                                  std::to_string(tensor.size_bytes()) +
-                                                  " bytes, got " + std::to_string(given));
-      }
-      tensors_.push_back(tensor);
-    }
-  }
-
-  std::span<const Tensor> tensors() const { return tensors_; }
-
- private:
-  std::size_t take(const py::object& data, Tensor* tensor) {
-    const py::buffer_info& info = buffers_.emplace_back(py::buffer(data).request());
-    tensor->data = static_cast<std::byte*>(info.ptr);
-    return static_cast<std::size_t>(info.size * info.itemsize);
-  }
-
-  std::size_t take_strings(const py::object& data, Tensor* tensor) {
-    std::vector<StringRef>& strings = strings_.emplace_back();
-    for (const py::handle item : data) {
-      const auto held = py::reinterpret_borrow<py::bytes>(item);  // by `data`
-      const std::string_view bytes = held;
-      strings.push_back({bytes.data(), bytes.size()});
-    }
-    objects_.push_back(data);
-    tensor->data = reinterpret_cast<std::byte*>(strings.data());
-    return strings.size() * sizeof(StringRef);
-  }
-
-  std::vector<py::buffer_info> buffers_;
-  std::vector<py::object> objects_;
-  std::vector<std::vector<StringRef>> strings_;
-  std::vector<Tensor> tensors_;
-};
 
 // (dtype, shape, bytes; of strings a list of bytes)
 py::tuple to_tuple(const Tensor& tensor) {
@@ -141,6 +81,8 @@ class PyBareRun {
   BareRun run_;
 };
 
+constexpr std::size_t kSampledTimes = 4096;
+
 class PyCore {
  public:
   PyCore(const py::capsule& model, std::shared_ptr<const Inputs> inputs)
@@ -157,7 +99,10 @@ class PyCore {
           model_->infer(make_request(*model_, inputs_->tensors())).throw_if_failed();
         });
       } else {
-        slice = ClosedLoop(*model_, inputs_->tensors(), in_flight).measure(to_ns(seconds));
+        ModelSender sender(*model_, inputs_->tensors());
+        const LoadResult result =
+            ClosedLoop<>(sender, {.in_flight = in_flight}).measure(to_ns(seconds));
+        slice = {result.requests, result.elapsed_ns, result.latency.sample(kSampledTimes)};
       }
     }
     return to_tuple(slice);
@@ -243,7 +188,7 @@ std::shared_ptr<BareSession> load_bare_session(const std::string& path, py::hand
 
 PYBIND11_MODULE(_probe, module) {
   using namespace pyruntime;
-  module.doc() = "The steps of the overhead ledger that no Python may be in.";
+  module.doc() = "Load generators and the steps of the overhead ledger that no Python may be in.";
   bind_errors(module);
   py::class_<Inputs, std::shared_ptr<Inputs>>(module, "Inputs", "The inputs of one request.")
       .def(
@@ -266,6 +211,7 @@ PYBIND11_MODULE(_probe, module) {
            py::arg("model"), py::arg("inputs"))
       .def("measure", &PyCore::measure, py::arg("in_flight"), py::arg("seconds"))
       .def("outputs", &PyCore::outputs);
+  bind_load(module);
   module.def("measure_codec", &measure_codec, py::arg("registry"), py::arg("request"),
              py::arg("seconds"));
 }

@@ -38,7 +38,12 @@ if(PYRUNTIME_SANITIZE)
   endif()
 endif()
 
-foreach(floor IN LISTS floors)
+# The load generators are no part of the core, but of what measures it.
+file(GLOB probe_sources CONFIGURE_DEPENDS probe/*.cc)
+add_library(probe STATIC ${probe_sources})
+target_link_libraries(probe PRIVATE pyruntime_options PUBLIC core)
+
+foreach(floor IN LISTS floors ITEMS probe)
   file(GLOB sources CONFIGURE_DEPENDS ${tests_dir}/${floor}/test_*.cc)
   foreach(source IN LISTS sources)
     get_filename_component(name ${source} NAME_WE)
@@ -47,6 +52,9 @@ foreach(floor IN LISTS floors)
     target_compile_definitions(${floor}_${name} PRIVATE
       PYRUNTIME_TEST_DATA="${tests_dir}/data" PYRUNTIME_SOURCE_DIR="${tests_dir}/..")
     target_link_libraries(${floor}_${name} PRIVATE core test_main)
+    if(floor STREQUAL probe)
+      target_link_libraries(${floor}_${name} PRIVATE probe)
+    endif()
     if(PYRUNTIME_SANITIZE MATCHES address)
       # Under these sanitizers doctest's macros take GCC three times as long to optimise.
       target_compile_options(${floor}_${name} PRIVATE -O0)
