@@ -17,7 +17,7 @@ from pyruntime.frontends import protocol
 from pyruntime.frontends.grpc_status import STATUS_OF
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -143,6 +143,34 @@ class Client:
             outputs=_output_arrays(response),
             datatypes={output.name: output.datatype for output in response.outputs},
         )
+
+    def infer_raw(self, request: bytes, *, timeout_s: float | None = None) -> bytes:
+        """Run a request that is serialised already, and return the answer as it came."""
+        try:
+            answer: bytes = self._infer_raw()(request, timeout=timeout_s, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise self._error("ModelInfer", error) from None
+        return answer
+
+    def start_raw(self, request: bytes, on_done: Callable[[str | None], None]) -> None:
+        """Start a request that is serialised already.
+
+        on_done: called once, on a thread of gRPC's, with the code of what it failed with or None.
+        """
+
+        def tell(call: grpc.Future[bytes]) -> None:
+            error = call.exception()
+            if error is None:
+                on_done(None)
+            elif isinstance(error, grpc.RpcError):
+                on_done(_ERROR_OF.get(error.code(), EngineError).code)
+            else:
+                on_done(type(error).__name__)
+
+        self._infer_raw().future(request, metadata=self._metadata).add_done_callback(tell)
+
+    def _infer_raw(self) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
+        return self._channel.unary_unary(protocol.path("ModelInfer"))
 
     def repository_index(self, *, ready_only: bool = False, timeout_s: float | None = None) -> Any:
         """Fetch RepositoryIndexResponse."""

@@ -29,8 +29,12 @@ def machine() -> dict[str, Any]:
 
 
 def versions(engine: str) -> dict[str, str | None]:
-    """Of the libraries; None for one that is absent. engine: of the ONNX Runtime of the core."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "onnxruntime": engine}
+    """Of the libraries; None for one that is absent.
+
+    engine: of the ONNX Runtime of the core, empty where that is not loaded.
+    """
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    found["onnxruntime"] = engine or None
     for name in ("pyruntime", "numpy", "grpcio"):
         found[name] = _version(name)
     # Python's module has a library of its own: the wheel's.

@@ -132,9 +132,10 @@ class Results:
 
     created: ISO 8601, UTC. command: as it was given.
     fingerprint: "machine" (cpu, cores, memory_bytes, gpu, kernel and so on), "versions" by
-    library, "models" by name (file, sha256, size_bytes, opset, parameters, flops_per_row, inputs,
-    outputs; None where unknown), "server" (name, version, extensions; None in process),
-    "request" (shapes by model, seed, source of the values) and "options" (how was measured).
+    library, "models" by name (file, sha256, size_bytes, opset, parameters,
+    flops_per_request, inputs, outputs; None where unknown), "server" (name, version, extensions;
+    None in process), "request" (shapes by model, seed, source of the values) and "options" (how
+    was measured).
     warnings: of the checks of the environment before the first measurement.
     """
 

@@ -1,0 +1,172 @@
+"""How far a run is: bars and a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pyruntime.bench.events import (
+    Event,
+    Finished,
+    Left,
+    OnEvent,
+    Planned,
+    Repeated,
+    Searched,
+    Started,
+)
+from pyruntime.bench.results_text import COLUMNS, describe, row_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyruntime.bench.results import Configuration, Measurement
+
+__all__ = ["progress"]
+
+
+@contextmanager
+def progress(*, is_quiet: bool = False) -> Iterator[OnEvent | None]:
+    """Give what is to be told of events; None where nothing is shown."""
+    if is_quiet:
+        yield None
+        return
+    if sys.stderr.isatty():
+        try:
+            import rich  # noqa: F401
+        except ImportError:
+            pass
+        else:
+            with _Live() as live:
+                yield live.tell
+            return
+    yield _Lines().tell
+
+
+def _label(configuration: Configuration) -> str:
+    """With all that was chosen, since there is nothing beside it to compare with."""
+    label = describe([configuration])[0]
+    chosen = [configuration.model]
+    if configuration.device is not None:
+        chosen.append(f"{configuration.device}, threads {configuration.threads}")
+    return f"{', '.join(chosen)}: {label}"
+
+
+class _Lines:
+    """One line for each thing that happens."""
+
+    def __init__(self) -> None:
+        self._points = 0
+        self._done = 0
+
+    def tell(self, event: Event) -> None:
+        """See OnEvent."""
+        match event:
+            case Planned(points, warnings):
+                self._points = points
+                for warning in warnings:
+                    self._say(f"warning: {warning}")
+            case Started(configuration, limit_s):
+                self._say(f"{self._place()} {_label(configuration)} (at most {limit_s:g} s)")
+            case Searched(_, rate, figure_us, is_kept):
+                self._say(
+                    f"    {rate:.0f}/s: {figure_us:.0f} us, {'kept' if is_kept else 'not kept'}"
+                )
+            case Finished(measurement):
+                self._done += 1
+                figures = measurement.figures
+                p50_us, p99_us = (figures.get(name, 0.0) for name in ("p50_us", "p99_us"))
+                self._say(
+                    f"    p50 {p50_us:.1f} us, p99 {p99_us:.1f} us, "
+                    f"{figures['requests_per_s']:.0f} requests/s, "
+                    f"{len(measurement.repetitions)} repetitions"
+                )
+            case Left(skipped):
+                self._done += 1
+                self._say(f"{self._place(0)} {_label(skipped.configuration)}: {skipped.reason}")
+            case Repeated():
+                pass
+
+    def _place(self, ahead: int = 1) -> str:
+        return f"[{self._done + ahead}/{self._points}]"
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+class _Live:
+    """Two bars, of all points and of the one that is measured, below the table so far."""
+
+    def __init__(self) -> None:
+        from rich.console import Console, Group
+        from rich.live import Live
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._all = self._bars.add_task("all", total=None, status="")
+        self._point = self._bars.add_task("point", total=1.0, status="")
+        self._rows: list[tuple[str, ...]] = []
+        self._group = Group
+        self._live = Live(self._render(), console=self._console, transient=True)
+
+    def __enter__(self) -> _Live:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def tell(self, event: Event) -> None:
+        """See OnEvent."""
+        match event:
+            case Planned(points, warnings):
+                self._bars.update(self._all, total=points)
+                for warning in warnings:
+                    self._console.print(f"warning: {warning}", style="yellow", markup=False)
+            case Started(configuration, _):
+                self._bars.reset(self._point, description=_label(configuration), status="warm-up")
+            case Searched(_, rate, figure_us, is_kept):
+                kept = "kept" if is_kept else "not kept"
+                self._bars.update(self._point, status=f"{rate:.0f}/s: {figure_us:.0f} us, {kept}")
+            case Repeated(_, repetitions, figures, width, share):
+                known = f"±{width:.1%}" if width < 10 else "±?"
+                p50_us = figures.get("p50_us", 0.0)
+                self._bars.update(
+                    self._point,
+                    completed=share,
+                    status=f"{repetitions} repetitions, p50 {p50_us:.1f} us {known}",
+                )
+            case Finished(measurement):
+                self._add(measurement)
+            case Left(skipped):
+                self._bars.advance(self._all)
+                self._console.print(
+                    f"not measured: {_label(skipped.configuration)}: {skipped.reason}",
+                    style="yellow",
+                    markup=False,
+                )
+        self._live.update(self._render())
+
+    def _add(self, measurement: Measurement) -> None:
+        self._bars.advance(self._all)
+        self._rows.append(row_of(_label(measurement.configuration), measurement))
+
+    def _render(self) -> Any:
+        from rich.table import Table
+
+        if not self._rows:
+            return self._bars
+        table = Table(box=None, pad_edge=False)
+        for name in ("", *(name for name, _ in COLUMNS), "±p50"):
+            table.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
+        for row in self._rows:
+            table.add_row(*row)
+        return self._group(table, self._bars)
