@@ -31,7 +31,9 @@ from pyruntime.routing import (
     Label,
     Latest,
     Route,
+    Shadow,
     Split,
+    Tolerance,
     Version,
 )
 from pyruntime.runtime import Runtime
@@ -44,6 +46,7 @@ from pyruntime.telemetry import (
     ModelStats,
     PoolStats,
     RouteStats,
+    ShadowStats,
 )
 from pyruntime.tensors import TensorSpec
 
@@ -80,8 +83,11 @@ __all__ = [
     "Route",
     "RouteStats",
     "Runtime",
+    "Shadow",
+    "ShadowStats",
     "Split",
     "TensorSpec",
+    "Tolerance",
     "Unavailable",
     "Unimplemented",
     "Version",

@@ -7,9 +7,10 @@ Requests that name a version or a label themselves are not touched by it.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias, cast
 
 from pyruntime.errors import InvalidInput
@@ -24,8 +25,10 @@ __all__ = [
     "Latest",
     "Policy",
     "Route",
+    "Shadow",
     "Split",
     "Target",
+    "Tolerance",
     "Version",
     "arms_of",
     "check_label",
@@ -192,12 +195,60 @@ _POLICIES: dict[str, type[Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """What happens to requests that name neither a version nor a label."""
+class Tolerance:
+    """How far an element of an answer may be off: absolute + relative * |expected|."""
 
-    policy: Policy = _LATEST_VERSION
+    absolute: float = 0.0
+    relative: float = 0.0
 
     def __post_init__(self) -> None:
+        for name in ("absolute", "relative"):
+            value = getattr(self, name)
+            if not _is_number(value) or not 0 <= value < math.inf:
+                raise InvalidInput(f"{name}: expected a number from 0 on, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A version that gets copies of the route's requests; its answers are compared, never returned.
+
+    percent: of the requests, in steps of 0.1.
+    tolerance: of numbers in the answers. outputs: another one, by output.
+
+    Copies that cannot be run with processor time to spare are dropped.
+    """
+
+    target: Target
+    percent: float = 100.0
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    outputs: Mapping[str, Tolerance] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", _target("target", self.target))
+        _per_mille("percent", self.percent)
+        object.__setattr__(self, "tolerance", _make(Tolerance, self.tolerance, "tolerance"))
+        if not isinstance(self.outputs, Mapping):
+            raise InvalidInput(f"outputs: expected tolerances by name, got {self.outputs!r}")
+        outputs = {}
+        for name, tolerance in self.outputs.items():
+            _check_text("outputs", name)
+            outputs[name] = _make(Tolerance, tolerance, f"outputs: {name}")
+        object.__setattr__(self, "outputs", outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What happens to requests that name neither a version nor a label.
+
+    shadow: gets copies of them.
+    """
+
+    policy: Policy = _LATEST_VERSION
+    shadow: Shadow | None = None
+
+    def __post_init__(self) -> None:
+        if self.shadow is not None and not isinstance(self.shadow, Shadow):
+            raise InvalidInput(f"shadow: expected a Shadow, got {self.shadow!r}")
         if not isinstance(self.policy, tuple(_POLICIES.values())):
             expected = ", ".join(policy.__name__ for policy in _POLICIES.values())
             raise InvalidInput(f"policy: expected one of {expected}, got {self.policy!r}")
@@ -211,7 +262,8 @@ def route_from_mapping(mapping: Mapping[str, Any], *, where: str = "route") -> R
     """Build a route from nested mappings, such as the `[route]` table of a model.toml.
 
     `policy` is one of latest, version, label, split, experiment and bandit; the other keys are
-    the fields of the class of that name. where: named in errors. Raises InvalidInput.
+    the fields of the class of that name; `shadow` is a table of the fields of Shadow.
+    where: named in errors. Raises InvalidInput.
     """
     if not isinstance(mapping, Mapping):
         raise InvalidInput(f"{where}: expected a table, got {mapping!r}")
@@ -221,7 +273,11 @@ def route_from_mapping(mapping: Mapping[str, Any], *, where: str = "route") -> R
     if policy_class is None:
         expected = ", ".join(map(repr, _POLICIES))
         raise InvalidInput(f"{where}: policy: expected one of {expected}, got {kind!r}")
-    return Route(_make(policy_class, values, where))
+    shadow = values.pop("shadow", None)
+    return Route(
+        _make(policy_class, values, where),
+        None if shadow is None else _make(Shadow, shadow, f"{where}: shadow"),
+    )
 
 
 def route_to_mapping(route: Route) -> dict[str, Any]:
@@ -237,6 +293,8 @@ def route_to_mapping(route: Route) -> dict[str, Any]:
                 for name, arm in value.items()
             }
         values[item.name] = value
+    if route.shadow is not None:
+        values["shadow"] = dataclasses.asdict(route.shadow)
     return values
 
 
@@ -247,15 +305,23 @@ def arms_of(route: Route) -> tuple[tuple[str, Target | None], ...]:
 
 def targets_of(route: Route) -> tuple[Target, ...]:
     """Versions and labels that a route leads to."""
-    return tuple(target for _, target in arms_of(route) if target is not None)
+    targets = [target for _, target in arms_of(route) if target is not None]
+    return (*targets, *(() if route.shadow is None else (route.shadow.target,)))
 
 
 def native_spec(route: Route, model: str) -> dict[str, Any] | None:
     """Describe a route to the core; None: the latest version, and nothing to count."""
     policy = route.policy
-    if isinstance(policy, Latest):
+    if isinstance(policy, Latest) and route.shadow is None:
         return None
-    spec = {"policy": "fixed", "name": "", "salt": model, "epsilon": 0.0, "arms": _arms(policy)}
+    spec = {
+        "policy": "fixed",
+        "name": "",
+        "salt": model,
+        "epsilon": 0.0,
+        "arms": _arms(policy),
+        "shadow": None if route.shadow is None else _native_shadow(route.shadow),
+    }
     if isinstance(policy, Split):
         spec |= {"policy": "split", "salt": policy.salt or model}
     elif isinstance(policy, Experiment):
@@ -267,6 +333,18 @@ def native_spec(route: Route, model: str) -> dict[str, Any] | None:
             "epsilon": float(policy.epsilon),
         }
     return spec
+
+
+def _native_shadow(shadow: Shadow) -> dict[str, Any]:
+    return {
+        "target": shadow.target,
+        "share": _per_mille("percent", shadow.percent),
+        "tolerance": (shadow.tolerance.absolute, shadow.tolerance.relative),
+        "outputs": {
+            name: (tolerance.absolute, tolerance.relative)
+            for name, tolerance in shadow.outputs.items()
+        },
+    }
 
 
 def check_label(label: object) -> None:

@@ -15,6 +15,8 @@ __all__ = [
     "ModelStats",
     "PoolStats",
     "RouteStats",
+    "ShadowOutputStats",
+    "ShadowStats",
 ]
 
 
@@ -180,17 +182,54 @@ class ArmStats:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowOutputStats:
+    """Of one output that was compared.
+
+    mismatched: answers beyond the tolerance. max_absolute, max_relative: the largest differences.
+    """
+
+    name: str
+    mismatched: int
+    max_absolute: float
+    max_relative: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowStats:
+    """Of a shadow; sampled = dropped + skipped + failed + matched + mismatched + under way.
+
+    dropped: the processors were busy, the request was too large, or the version went away.
+    skipped: the request itself had no answer to compare with.
+    failed: the shadow had none. matched, mismatched: answers within their tolerances, and others.
+    last_problem: of a failed or mismatched one; empty: none.
+    total: from the shadow's submission to its completion.
+    """
+
+    sampled: int
+    dropped: int
+    skipped: int
+    failed: int
+    matched: int
+    mismatched: int
+    last_problem: str
+    outputs: tuple[ShadowOutputStats, ...]
+    total: LatencyStats
+
+
+@dataclass(frozen=True, slots=True)
 class RouteStats:
     """Of a model's route since it was set; an experiment of the same name and arms goes on.
 
     arms: empty where the route is one version, which ModelStats counts.
     fallbacks: requests that the first arm answered because theirs was not loaded.
     unmatched_rewards: for requests that are unknown, forgotten or have had theirs.
+    shadow: None where there is none.
     """
 
     arms: tuple[ArmStats, ...] = ()
     fallbacks: int = 0
     unmatched_rewards: int = 0
+    shadow: ShadowStats | None = None
 
     @classmethod
     def from_native(
@@ -203,4 +242,9 @@ class RouteStats:
         for (name, target), values in zip(arms, stats["arms"], strict=True):
             total = LatencyStats(*values["total"])
             made.append(ArmStats(**{**values, "name": name, "target": target, "total": total}))
-        return cls(tuple(made), stats["fallbacks"], stats["unmatched_rewards"])
+        shadow = None
+        if (values := stats["shadow"]) is not None:
+            outputs = tuple(ShadowOutputStats(*output) for output in values["outputs"])
+            total = LatencyStats(*values["total"])
+            shadow = ShadowStats(**{**values, "outputs": outputs, "total": total})
+        return cls(tuple(made), stats["fallbacks"], stats["unmatched_rewards"], shadow)

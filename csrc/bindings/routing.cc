@@ -22,6 +22,23 @@ Target to_target(const py::handle& target) {
   return {target.cast<int64_t>(), {}};
 }
 
+// (absolute, relative)
+Tolerance to_tolerance(const py::handle& tolerance) {
+  const auto pair = tolerance.cast<py::tuple>();
+  return {pair[0].cast<double>(), pair[1].cast<double>()};
+}
+
+ShadowSpec to_shadow_spec(const py::dict& spec) {
+  ShadowSpec made;
+  made.target = to_target(spec["target"]);
+  made.share = spec["share"].cast<int>();
+  made.tolerance = to_tolerance(spec["tolerance"]);
+  for (const auto& [name, tolerance] : spec["outputs"].cast<py::dict>()) {
+    made.outputs[name.cast<std::string>()] = to_tolerance(tolerance);
+  }
+  return made;
+}
+
 // Of what pyruntime.routing.native_spec() makes.
 RouteSpec to_route_spec(const py::dict& spec) {
   RouteSpec made;
@@ -34,6 +51,7 @@ RouteSpec to_route_spec(const py::dict& spec) {
     const auto arm = item.cast<py::tuple>();
     made.arms.push_back({arm[0].cast<std::string>(), to_target(arm[1]), arm[2].cast<int>()});
   }
+  if (!spec["shadow"].is_none()) made.shadow = to_shadow_spec(spec["shadow"].cast<py::dict>());
   return made;
 }
 
@@ -70,6 +88,25 @@ py::dict to_dict(const ArmStatsSnapshot& stats) {
   return result;
 }
 
+py::dict to_dict(const ShadowStatsSnapshot& stats) {
+  py::dict result;
+  result["sampled"] = stats.sampled;
+  result["dropped"] = stats.dropped;
+  result["skipped"] = stats.skipped;
+  result["failed"] = stats.failed;
+  result["matched"] = stats.matched;
+  result["mismatched"] = stats.mismatched;
+  result["last_problem"] = stats.last_problem;
+  py::list outputs;
+  for (const auto& output : stats.outputs) {
+    outputs.append(
+        py::make_tuple(output.name, output.mismatched, output.max_absolute, output.max_relative));
+  }
+  result["outputs"] = py::tuple(outputs);
+  result["total"] = to_latency_tuple(stats.total);
+  return result;
+}
+
 // None where there is no route.
 py::object route_stats(const Registry& registry, const std::string& name) {
   const std::shared_ptr<Traffic> traffic = registry.traffic(name);
@@ -81,6 +118,8 @@ py::object route_stats(const Registry& registry, const std::string& name) {
   result["arms"] = py::tuple(arms);
   result["fallbacks"] = stats.fallbacks;
   result["unmatched_rewards"] = stats.unmatched_rewards;
+  result["shadow"] = traffic->shadow() == nullptr ? py::object(py::none())
+                                                  : py::object(to_dict(traffic->shadow()->stats()));
   return std::move(result);
 }
 

@@ -1,5 +1,9 @@
 #include "serving/decision.h"
 
+#include <utility>
+
+#include "serving/shadow_runner.h"
+
 namespace pyruntime {
 
 std::string_view Decision::experiment() const {
@@ -14,6 +18,7 @@ std::string_view Decision::arm_name() const {
 void Decision::watch_tracked(Request& request, std::string_view id) {
   traffic->arm(arm).count_assigned();
   id_ = id;
+  if (shadow != nullptr) job_ = shadow->runner->copy(shadow, arm, request);
   on_complete_ = request.on_complete;
   context_ = request.context;
   request.on_complete = &Decision::complete;
@@ -21,7 +26,9 @@ void Decision::watch_tracked(Request& request, std::string_view id) {
 }
 
 void Decision::end_tracked(const Request& request) {
-  if (!request.is_done()) traffic->arm(arm).count_refused();
+  if (request.is_done()) return;
+  traffic->arm(arm).count_refused();
+  if (job_ != nullptr) shadow->runner->drop(std::exchange(job_, nullptr));
 }
 
 void Decision::complete(void* context, Request& request) noexcept {
@@ -34,6 +41,9 @@ void Decision::complete(void* context, Request& request) noexcept {
   if (request.status.ok() && !decision->id_.empty()) {
     traffic.note_answered(decision->id_, decision->arm);
   }
+  if (decision->job_ != nullptr) {
+    decision->shadow->runner->complete(std::exchange(decision->job_, nullptr), request);
+  }
   request.on_complete = decision->on_complete_;
   request.context = decision->context_;
   // Last: whoever is told may let go of the decision.
@@ -43,6 +53,7 @@ void Decision::complete(void* context, Request& request) noexcept {
 void Decision::reset() {
   model.reset();
   traffic.reset();
+  shadow.reset();
   arm = 0;
   id_ = {};
 }

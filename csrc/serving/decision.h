@@ -18,9 +18,12 @@
 
 #include "schedule/request.h"
 #include "serving/model.h"
+#include "serving/shadow.h"
 #include "serving/traffic.h"
 
 namespace pyruntime {
+
+struct ShadowJob;
 
 // Threads: one user at a time, and the request's completion on any.
 class Decision {
@@ -32,6 +35,7 @@ class Decision {
   std::shared_ptr<ModelVersion> model;
   std::shared_ptr<Traffic> traffic;  // null: nothing is counted
   std::size_t arm = 0;
+  std::shared_ptr<const ShadowRoute> shadow;  // gets a copy; null: none does
 
   // The experiment and the arm's name in it; empty where it is none.
   std::string_view experiment() const;
@@ -57,6 +61,7 @@ class Decision {
   static void complete(void* context, Request& request) noexcept;
 
   std::string_view id_;
+  ShadowJob* job_ = nullptr;  // the copy, until completion
   // What the request would have called without this.
   CompletionFn on_complete_ = nullptr;
   void* context_ = nullptr;

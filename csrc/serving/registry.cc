@@ -1,5 +1,6 @@
 #include "serving/registry.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace pyruntime {
@@ -14,10 +15,13 @@ Registry::~Registry() {
 template <typename Change>
 void Registry::update(std::string_view name, Change&& change) {
   auto routes = routes_.read([](const Routes& now) { return std::make_unique<Routes>(now); });
-  const auto at = routes->try_emplace(std::string(name), std::string(name)).first;
+  const auto at = routes->try_emplace(std::string(name), std::string(name), shadows_).first;
   std::forward<Change>(change)(at->second);
   if (at->second.is_empty()) routes->erase(at);
+  const bool has_shadow = std::any_of(routes->begin(), routes->end(),
+                                      [](const auto& entry) { return entry.second.has_shadow(); });
   routes_.replace(std::move(routes));
+  if (has_shadow != std::exchange(has_shadow_, has_shadow)) shadows_.set_active(has_shadow);
 }
 
 // Calls `use(const Route&)`, if there is one.

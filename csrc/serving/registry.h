@@ -15,6 +15,7 @@
 #include "serving/decision.h"
 #include "serving/model.h"
 #include "serving/router.h"
+#include "serving/shadow_runner.h"
 
 namespace pyruntime {
 
@@ -68,8 +69,10 @@ class Registry {
   template <typename Use>
   Status use(std::string_view name, Use&& use) const;
 
+  ShadowRunner shadows_;  // outlives the routes
   Snapshot<Routes> routes_;
-  std::mutex write_mutex_;  // orders writers: copy, change, replace
+  std::mutex write_mutex_;   // orders writers: copy, change, replace
+  bool has_shadow_ = false;  // under write_mutex_
 };
 
 }  // namespace pyruntime

@@ -20,6 +20,8 @@ using Labels = std::map<std::string, int64_t, std::less<>>;
 struct Target {
   int64_t version = kLatest;
   std::string label{};
+
+  friend bool operator==(const Target&, const Target&) = default;
 };
 
 // One of the alternatives that a policy chooses from.
@@ -27,6 +29,27 @@ struct ArmSpec {
   std::string name;  // as replies and statistics call it
   Target target{};
   int share = 0;  // of requests, in thousandths; where the policy goes by shares
+
+  friend bool operator==(const ArmSpec&, const ArmSpec&) = default;
+};
+
+// How far an element may be from what is expected: absolute + relative * |expected|.
+struct Tolerance {
+  double absolute = 0;
+  double relative = 0;
+
+  friend bool operator==(const Tolerance&, const Tolerance&) = default;
+};
+
+// A version that gets a copy of some requests, and whose answers are compared
+// and never returned.
+struct ShadowSpec {
+  Target target{};
+  int share = kWhole;  // of requests, in thousandths
+  Tolerance tolerance{};
+  std::map<std::string, Tolerance, std::less<>> outputs{};  // in its place, by output
+
+  friend bool operator==(const ShadowSpec&, const ShadowSpec&) = default;
 };
 
 struct RouteSpec {
@@ -36,6 +59,9 @@ struct RouteSpec {
   double epsilon = 0.1;          // of epsilon_greedy: share of requests that explore
   // The first is what answers where another is not loaded. Of "fixed": it alone.
   std::vector<ArmSpec> arms{ArmSpec{}};
+  std::optional<ShadowSpec> shadow{};
+
+  friend bool operator==(const RouteSpec&, const RouteSpec&) = default;
 };
 
 }  // namespace pyruntime

@@ -16,7 +16,11 @@ void Route::remove(int64_t version) {
 }
 
 void Route::set_routing(Labels labels, const RouteSpec* spec) {
-  traffic_ = spec == nullptr ? nullptr : std::make_shared<Traffic>(*spec, traffic_.get());
+  if (spec == nullptr) {
+    traffic_ = nullptr;
+  } else if (traffic_ == nullptr || traffic_->spec() != *spec) {
+    traffic_ = std::make_shared<Traffic>(*spec, traffic_.get());
+  }
   labels_ = std::move(labels);
   resolve();
 }
@@ -27,6 +31,22 @@ void Route::resolve() {
   arms_.clear();
   for (const ArmSpec& arm : arms) arms_.push_back(at(arm.target));
   is_tracked_ = traffic_ != nullptr && traffic_->is_tracked();
+  shadow_ = nullptr;
+  if (traffic_ != nullptr && traffic_->shadow() != nullptr) resolve_shadow();
+}
+
+void Route::resolve_shadow() {
+  std::shared_ptr<ModelVersion> target = at(traffic_->shadow()->spec().target);
+  if (target == nullptr) return;
+  auto shadow = std::make_shared<ShadowRoute>();
+  shadow->shadow = traffic_->shadow();
+  shadow->runner = runner_;
+  for (const auto& arm : arms_) {
+    shadow->is_live = shadow->is_live || arm == target;
+    shadow->maps.emplace_back((arm == nullptr ? target : arm)->signature(), target->signature());
+  }
+  shadow->target = std::move(target);
+  shadow_ = std::move(shadow);
 }
 
 Status Route::pick(const RouteQuery& query, Decision* decision) const {
@@ -41,6 +61,10 @@ Status Route::pick(const RouteQuery& query, Decision* decision) const {
   decision->model = arms_[arm];
   decision->traffic = traffic_;
   decision->arm = arm;
+  if (shadow_ != nullptr && shadow_->target != arms_[arm] &&
+      shadow_->shadow->wants_one(thread_random())) {
+    decision->shadow = shadow_;
+  }
   return {};
 }
 

@@ -16,6 +16,8 @@
 
 namespace pyruntime {
 
+class ShadowRunner;
+
 // What a request says of where it wants to go. At most one of version and label.
 struct RouteQuery {
   int64_t version = kLatest;  // this and no other
@@ -27,12 +29,14 @@ struct RouteQuery {
 // are spread. Immutable once served; a writer changes a copy.
 class Route {
  public:
-  explicit Route(std::string name) : name_(std::move(name)) {}
+  // runner: of shadows; must outlive this and its decisions.
+  Route(std::string name, ShadowRunner& runner) : name_(std::move(name)), runner_(&runner) {}
 
   void add(std::shared_ptr<ModelVersion> model);
   void remove(int64_t version);
   // A label may name a version that is not loaded, and then leads nowhere. spec:
-  // null for the latest. Throws InvalidInput.
+  // null for the latest; the same as before goes on with what it has counted.
+  // Throws InvalidInput.
   void set_routing(Labels labels, const RouteSpec* spec);
 
   // Answers by ModelNotFound where the version is not loaded, naming what is.
@@ -49,13 +53,16 @@ class Route {
 
   const std::map<int64_t, std::shared_ptr<ModelVersion>>& versions() const { return versions_; }
   const std::shared_ptr<Traffic>& traffic() const { return traffic_; }
+  bool has_shadow() const { return shadow_ != nullptr; }
 
  private:
   void resolve();
+  void resolve_shadow();
   std::shared_ptr<ModelVersion> at(const Target& target) const;
   Status why_none(const Target& target) const;
 
   std::string name_;
+  ShadowRunner* runner_;
   std::map<int64_t, std::shared_ptr<ModelVersion>> versions_;
   Labels labels_;
   std::shared_ptr<Traffic> traffic_;  // null: the latest
@@ -63,6 +70,7 @@ class Route {
   // Follows from the above.
   std::vector<std::shared_ptr<ModelVersion>> arms_;  // as in the spec; null: not loaded
   bool is_tracked_ = false;
+  std::shared_ptr<const ShadowRoute> shadow_;  // null: none, or not loaded
 };
 
 }  // namespace pyruntime

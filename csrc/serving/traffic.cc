@@ -16,7 +16,10 @@ bool is_same_experiment(const RouteSpec& a, const RouteSpec& b) {
 }  // namespace
 
 Traffic::Traffic(RouteSpec spec, const Traffic* previous)
-    : spec_(std::move(spec)), policy_(make_policy(spec_)), counts_(counts_for(spec_, previous)) {}
+    : spec_(std::move(spec)),
+      policy_(make_policy(spec_)),
+      counts_(counts_for(spec_, previous)),
+      shadow_(spec_.shadow ? std::make_shared<Shadow>(*spec_.shadow) : nullptr) {}
 
 std::shared_ptr<Traffic::Counts> Traffic::counts_for(const RouteSpec& spec,
                                                      const Traffic* previous) {

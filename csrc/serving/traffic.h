@@ -14,6 +14,7 @@
 #include "serving/policy.h"
 #include "serving/recent_assignments.h"
 #include "serving/route_spec.h"
+#include "serving/shadow.h"
 
 namespace pyruntime {
 
@@ -32,7 +33,8 @@ class Traffic {
 
   const RouteSpec& spec() const { return spec_; }
   // Whether there is anything to know of its requests.
-  bool is_tracked() const { return spec_.policy != "fixed" || !spec_.name.empty(); }
+  bool is_tracked() const { return spec_.policy != "fixed" || shadow_ != nullptr; }
+  const std::shared_ptr<Shadow>& shadow() const { return shadow_; }  // null: none
 
   std::size_t choose(std::string_view key) const {
     return policy_->choose(key, counts_->arms, thread_random());
@@ -63,6 +65,7 @@ class Traffic {
   const RouteSpec spec_;
   const std::unique_ptr<const Policy> policy_;
   const std::shared_ptr<Counts> counts_;
+  const std::shared_ptr<Shadow> shadow_;
 };
 
 }  // namespace pyruntime
