@@ -23,6 +23,8 @@ from pyruntime.errors import (
     Unimplemented,
 )
 from pyruntime.model import Model
+from pyruntime.rollout import Gates, Rollout, RolloutPlan
+from pyruntime.rollout_driver import RolloutStatus
 from pyruntime.routing import (
     Arm,
     Assignment,
@@ -37,6 +39,7 @@ from pyruntime.routing import (
     Version,
 )
 from pyruntime.runtime import Runtime
+from pyruntime.serving_state import StateStore
 from pyruntime.telemetry import (
     ArmStats,
     BatchCost,
@@ -66,6 +69,7 @@ __all__ = [
     "DeviceInfo",
     "EngineError",
     "Experiment",
+    "Gates",
     "InstanceGroup",
     "InvalidInput",
     "Label",
@@ -80,12 +84,16 @@ __all__ = [
     "PoolStats",
     "ProviderOptions",
     "PyRuntimeError",
+    "Rollout",
+    "RolloutPlan",
+    "RolloutStatus",
     "Route",
     "RouteStats",
     "Runtime",
     "Shadow",
     "ShadowStats",
     "Split",
+    "StateStore",
     "TensorSpec",
     "Tolerance",
     "Unavailable",

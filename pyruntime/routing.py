@@ -30,7 +30,6 @@ __all__ = [
     "Target",
     "Tolerance",
     "Version",
-    "arms_of",
     "check_label",
     "native_spec",
     "route_from_mapping",
@@ -298,14 +297,9 @@ def route_to_mapping(route: Route) -> dict[str, Any]:
     return values
 
 
-def arms_of(route: Route) -> tuple[tuple[str, Target | None], ...]:
-    """Name and target of each arm of a route, as the core counts them; None: the latest."""
-    return tuple((name, target) for name, target, _ in _arms(route.policy))
-
-
 def targets_of(route: Route) -> tuple[Target, ...]:
     """Versions and labels that a route leads to."""
-    targets = [target for _, target in arms_of(route) if target is not None]
+    targets = [target for _, target, _ in _arms(route.policy) if target is not None]
     return (*targets, *(() if route.shadow is None else (route.shadow.target,)))
 
 

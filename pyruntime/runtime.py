@@ -14,8 +14,11 @@ from pyruntime import _core
 from pyruntime.config import ModelOptions, find_onnxruntime
 from pyruntime.errors import InvalidInput, ModelNotFound, Unavailable
 from pyruntime.model import Model
+from pyruntime.rollout import Rollout, RolloutPlan
+from pyruntime.rollout_driver import RolloutDriver, RolloutStatus
 from pyruntime.route_table import RouteTable
 from pyruntime.routing import Policy, Route
+from pyruntime.serving_state import StateStore
 from pyruntime.telemetry import RouteStats
 
 __all__ = ["Model", "Runtime"]
@@ -42,6 +45,7 @@ class Runtime:
     ) -> None:
         self._native = _core.Registry()
         self._routes = RouteTable(self._native)
+        self._rollouts = RolloutDriver(self)
         self._onnxruntime = onnxruntime
         self._pool_options: dict[str, Any] = {
             "global_intra_op_threads": global_intra_op_threads,
@@ -163,11 +167,49 @@ class Runtime:
         """
         self._routes.declare(name, labels or {}, route)
 
+    def promote(self, name: str, version: int, plan: RolloutPlan | None = None) -> Rollout:
+        """Let a loaded version take over from the one that answers, step by step.
+
+        plan: its steps and gates; None: at once. At the end the label that the route follows moves
+        to the version, or else the route itself. When a gate breaks it is rolled back, and says
+        why: see rollout(). Raises InvalidInput (the version answers already, a rollout is under
+        way, the route is not to one version), ModelNotFound.
+        """
+        rollout = self._routes.promote(name, version, plan or RolloutPlan(canary=()))
+        if rollout.is_running:
+            self._rollouts.wake()
+        return rollout
+
+    def rollout(self, name: str) -> RolloutStatus | None:
+        """Say how the last rollout of a model stands; None: there was none."""
+        rollout = self._routes.rollout(name)
+        return None if rollout is None else RolloutStatus(rollout, self._rollouts.waits_for(name))
+
+    def rollback(self, name: str) -> Rollout:
+        """End a rollout that is under way, or undo one that is done, at once.
+
+        Raises InvalidInput (there is none, or other things were set since), ModelNotFound (the
+        version before is not loaded any more).
+        """
+        return self._routes.rollback(name, "asked for")
+
+    def restore_routing(self, store: StateStore) -> list[str]:
+        """Take up labels, routes and rollouts that were kept, and keep all changes from now on.
+
+        To be called before models are loaded. Returns what could not be read, a line each; of
+        those models nothing is taken up.
+        """
+        problems = self._routes.restore(store)
+        self._rollouts.wake()
+        return problems
+
+    def versions_in_use(self, name: str) -> frozenset[int]:
+        """Versions that labels, route and rollout lead to, or may lead back to."""
+        return self._routes.versions_in_use(name)
+
     def route_stats(self, name: str) -> RouteStats:
         """Count what the model's route did since it was set; without arms where it has none."""
-        native = self._native.route_stats(name)
-        arms = self._routes.arms(name) if native is not None else ()
-        return RouteStats.from_native(native, arms)
+        return RouteStats.from_native(self._native.route_stats(name))
 
     def feedback(self, name: str, request_id: str, reward: float) -> None:
         """Reward the arm of an experiment or a bandit that answered a request.
@@ -218,6 +260,7 @@ class Runtime:
         if os.getpid() != self._pid:
             return  # the threads that would have to end are in another process
         self._refuse("closed")
+        self._rollouts.stop()
         natives = self._native.list()
         for native in natives:
             native.stop_accepting()

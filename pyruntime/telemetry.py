@@ -1,6 +1,6 @@
 """What a model version counts and measures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,16 +232,14 @@ class RouteStats:
     shadow: ShadowStats | None = None
 
     @classmethod
-    def from_native(
-        cls, stats: Mapping[str, Any] | None, arms: Sequence[tuple[str, Target | None]]
-    ) -> "RouteStats":
+    def from_native(cls, stats: Mapping[str, Any] | None) -> "RouteStats":
         """Name what `_core.Registry.route_stats()` returns."""
         if stats is None:
             return cls()
-        made = []
-        for (name, target), values in zip(arms, stats["arms"], strict=True):
-            total = LatencyStats(*values["total"])
-            made.append(ArmStats(**{**values, "name": name, "target": target, "total": total}))
+        made = [
+            ArmStats(**{**values, "total": LatencyStats(*values["total"])})
+            for values in stats["arms"]
+        ]
         shadow = None
         if (values := stats["shadow"]) is not None:
             outputs = tuple(ShadowOutputStats(*output) for output in values["outputs"])

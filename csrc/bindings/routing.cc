@@ -74,8 +74,16 @@ py::tuple to_buckets(const HistogramSnapshot& latency) {
   return py::tuple(result);
 }
 
-py::dict to_dict(const ArmStatsSnapshot& stats) {
+py::object to_python(const Target& target) {
+  if (!target.label.empty()) return py::str(target.label);
+  if (target.version == kLatest) return py::none();
+  return py::int_(target.version);
+}
+
+py::dict to_dict(const ArmSpec& arm, const ArmStatsSnapshot& stats) {
   py::dict result;
+  result["name"] = arm.name;
+  result["target"] = to_python(arm.target);
   result["assigned"] = stats.assigned;
   result["completed"] = stats.completed;
   result["failed"] = stats.failed;
@@ -113,7 +121,9 @@ py::object route_stats(const Registry& registry, const std::string& name) {
   if (traffic == nullptr) return py::none();
   const TrafficStatsSnapshot stats = traffic->stats();
   py::list arms;
-  for (const ArmStatsSnapshot& arm : stats.arms) arms.append(to_dict(arm));
+  for (std::size_t i = 0; i < stats.arms.size(); ++i) {
+    arms.append(to_dict(traffic->spec().arms[i], stats.arms[i]));
+  }
   py::dict result;
   result["arms"] = py::tuple(arms);
   result["fallbacks"] = stats.fallbacks;
