@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     import pandas
 
     from pyruntime.bench.parity_checking import Parity
+    from pyruntime.bench.tuned import Tuning
 
-__all__ = ["differences_frame", "parity_frame", "to_frame"]
+__all__ = ["differences_frame", "parity_frame", "to_frame", "tuning_frame"]
 
 
 def to_frame(results: Results, *, by_repetition: bool = False) -> "pandas.DataFrame":
@@ -78,6 +79,15 @@ def parity_frame(found: "Parity") -> "pandas.DataFrame":
         }
         for variant in found.compared
         for item in variant.deviations
+    )
+
+
+def tuning_frame(found: "Tuning") -> "pandas.DataFrame":
+    """A row for each trial. Raises Unavailable without pandas."""
+    fields = ("in_flight", "requests_per_s", "rows_per_s", "latency_us", "keeps", "seconds")
+    return _frame(
+        {**trial.changes, **{name: getattr(trial, name) for name in fields}}
+        for trial in found.trials
     )
 
 

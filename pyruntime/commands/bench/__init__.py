@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyruntime.commands.bench import compare, overhead, parity, report, run
+from pyruntime.commands.bench import compare, overhead, parity, report, run, tune
 
 if TYPE_CHECKING:
     import argparse
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 # In the order of the help.
-MEASUREMENTS = (run, overhead, compare, report, parity)
+MEASUREMENTS = (run, overhead, compare, report, parity, tune)
 
 
 def add_parser(commands: Commands) -> None:
