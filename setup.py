@@ -70,7 +70,7 @@ class BuildNative(build_ext):
         strip = ["--strip"] if build_type in ("Release", "MinSizeRel") else []
         run([cmake, "--install", build, "--prefix", package, *strip])
         manifest = (build / "install_manifest.txt").read_text(encoding="utf-8")
-        descriptors = compile_protocol(package / "frontends" / "inference.binpb")
+        descriptors = compile_protocols(package / "frontends")
         self._installed = (*map(Path, manifest.splitlines()), *descriptors)
 
     def _definitions(self, build_type: str) -> dict[str, str]:
@@ -98,19 +98,20 @@ class BuildPython(build_py):
         super().run()
 
 
-def compile_protocol(target: Path) -> list[Path]:
-    """Compile proto/inference.proto into a FileDescriptorSet.
+def compile_protocols(folder: Path) -> list[Path]:
+    """Compile each proto/*.proto into a FileDescriptorSet.
 
-    The front end loads it into a pool of its own: generated modules would clash with those
+    The front end loads them into a pool of its own: generated modules would clash with those
     that clients of the same protocol register in the default pool.
     """
-    source = ROOT / "proto" / "inference.proto"
-    if not source.exists():
-        return []
-    target.parent.mkdir(parents=True, exist_ok=True)
-    protoc = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={source.parent}"]
-    run([*protoc, "--include_imports", f"--descriptor_set_out={target}", source.name])
-    return [target]
+    folder.mkdir(parents=True, exist_ok=True)
+    compiled = []
+    for source in sorted((ROOT / "proto").glob("*.proto")):
+        target = folder / f"{source.stem}.binpb"
+        protoc = [sys.executable, "-m", "grpc_tools.protoc", f"--proto_path={source.parent}"]
+        run([*protoc, "--include_imports", f"--descriptor_set_out={target}", source.name])
+        compiled.append(target)
+    return compiled
 
 
 def run(command: list[str | Path]) -> None:

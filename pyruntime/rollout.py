@@ -121,7 +121,9 @@ class Rollout:
     @property
     def percent(self) -> float:
         """Share of requests that the version gets."""
-        return {"running": self._share, "promoted": 100.0}.get(self.status, 0.0)
+        if self.is_running:
+            return self._share
+        return 100.0 if self.status == "promoted" else 0.0
 
     @property
     def _share(self) -> float:

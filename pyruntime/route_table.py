@@ -180,20 +180,18 @@ class RouteTable:
         """Begin a rollout; without steps it is over at once."""
 
         def change(entry: _Entry) -> _Entry:
-            if entry.running is not None:
-                raise _is_under_way(name, entry.running)
-            label, stable = self._stable(entry)
-            if version == stable:
-                raise InvalidInput(
-                    f"model '{name}': version {version} answers already; to roll out a new "
-                    "version, let a label or a version answer before it is loaded"
-                )
+            label, stable = self._promotable(entry, version)
             rollout = Rollout(version, stable, plan, label, entry.state.route)
             if not plan.canary:
                 rollout = replace(rollout, status="promoted")
             return entry.with_rollout(rollout)
 
         return self._rollout_of(self._change(name, change, [version]))
+
+    def check_promotable(self, name: str, version: int) -> None:
+        """Raise InvalidInput if a version that is not loaded yet had better not be, for this."""
+        with self._lock:
+            self._promotable(self._entries.get(name, _Entry(name)), version)
 
     def rollback(self, name: str, reason: str) -> Rollout:
         """End a rollout under way, or undo the last one; the version before answers again."""
@@ -225,6 +223,8 @@ class RouteTable:
     ) -> _Entry:
         """Make a new entry, keep it, serve it. needed: what must be loaded; None: nothing."""
         with self._lock:
+            if name not in self._entries:
+                self._native.find(name)  # raises ModelNotFound
             before = self._entries.get(name, _Entry(name))
             entry = change(before)
             versions = [_version_of(name, target, entry.labels) for target in needed or ()]
@@ -268,6 +268,23 @@ class RouteTable:
                     f"model '{entry.name}': expected a route to one version, got a policy "
                     f"'{other.kind}'; set the route to a label or a version first"
                 )
+
+    def _promotable(self, entry: _Entry, version: int) -> tuple[str | None, int]:
+        """As _stable(), where another version may take over."""
+        if entry.running is not None:
+            raise _is_under_way(entry.name, entry.running)
+        label, stable = self._stable(entry)
+        advice = "let a label or a version answer before the new version is loaded"
+        if version == stable:
+            raise InvalidInput(
+                f"model '{entry.name}': version {version} answers already; for a rollout, {advice}"
+            )
+        if isinstance(entry.resting_route.policy, Latest) and version > stable:
+            raise InvalidInput(
+                f"model '{entry.name}': the latest version answers, so that version {version} "
+                f"would as soon as it is loaded; {advice}"
+            )
+        return label, stable
 
     def _check_still_led(self, entry: _Entry, rollout: Rollout) -> None:
         """Whether what the rollout set is what holds now."""

@@ -180,6 +180,10 @@ class Runtime:
             self._rollouts.wake()
         return rollout
 
+    def check_promotable(self, name: str, version: int) -> None:
+        """Raise InvalidInput if loading a version to promote it would let it answer at once."""
+        self._routes.check_promotable(name, version)
+
     def rollout(self, name: str) -> RolloutStatus | None:
         """Say how the last rollout of a model stands; None: there was none."""
         rollout = self._routes.rollout(name)

@@ -172,7 +172,8 @@ def test_types_are_shipped() -> None:
 
 
 def test_the_protocol_is_shipped() -> None:
-    assert (PACKAGE / "frontends" / "inference.binpb").stat().st_size > 0
+    for name in ("inference", "management"):
+        assert (PACKAGE / "frontends" / f"{name}.binpb").stat().st_size > 0
 
 
 def test_headers_are_shipped_as_they_are_in_the_sources() -> None:

@@ -98,6 +98,12 @@ def test_it_steps_up_while_the_gates_hold_and_is_promoted_in_the_end() -> None:
     assert step(rollout, seen(arm(6), arm(7, 0, 1000))).status == "promoted"
 
 
+def test_one_without_steps_has_all_or_nothing() -> None:
+    at_once = Rollout(7, 6, RolloutPlan(canary=()), status="promoted")
+    assert at_once.percent == 100
+    assert at_once.rolled_back("why").percent == 0
+
+
 def test_time_alone_does_not_move_it() -> None:
     rollout, clock = machine(every_s=10)
     clock.now += 1e6

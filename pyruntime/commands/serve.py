@@ -63,6 +63,8 @@ def run(args: Namespace) -> int:
         ]
         servers = [front_end("grpc")(runtime, one) for one in wanted if one is not None]
         try:
+            for problem in runtime.restore_routing(serve_options.state_store(args)):
+                print(f"pyruntime: warning: {problem}", file=sys.stderr)
             repository.start(wait=False)
             while not repository.wait_settled(_STOP_CHECK_S):
                 if stop.is_set:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pyruntime.frontends import FrontEndOptions, TlsFiles
     from pyruntime.frontends.management import Management
     from pyruntime.repository import ModelRepository
+    from pyruntime.serving_state import StateStore
 
 DEFAULT_ADDRESS = "127.0.0.1:8001"
 
@@ -58,6 +61,13 @@ def add_listening(parser: ArgumentParser) -> None:
         help="open at once; further ones are refused. Default: %(default)s",
     )
     listen.add_argument(
+        "--route-key-header",
+        metavar="NAME",
+        type=_header,
+        help="metadata whose value keeps a caller's requests on one version, where they have no "
+        "parameter route_key. Default: none",
+    )
+    listen.add_argument(
         "--drain-timeout",
         metavar="SECONDS",
         type=seconds,
@@ -88,6 +98,13 @@ def add_repository(parser: ArgumentParser) -> None:
         metavar="SECONDS",
         type=seconds,
         help="look for changes so often, in mode poll. Default: when the file system tells",
+    )
+    repository.add_argument(
+        "--state",
+        metavar="FOLDER",
+        type=Path,
+        help="keep labels, routes and rollouts that are set at run time here. "
+        "Default: in the repository, a file .serving.json for each model",
     )
     repository.add_argument(
         "--on-demand", action="store_true", help="load each model at its first request"
@@ -224,8 +241,18 @@ def public_options(args: Namespace, repository: ModelRepository) -> FrontEndOpti
         max_message_bytes=_message_bytes(args),
         max_inferences=args.max_inferences,
         max_streams=args.max_streams,
+        route_key_header=args.route_key_header,
         management=_public_management(args, repository),
     )
+
+
+def state_store(args: Namespace) -> StateStore:
+    """Where what is set at run time is kept."""
+    from pyruntime.serving_state import StateStore
+
+    if args.state is None:
+        return StateStore(args.repository)
+    return StateStore(args.state, makes_folders=True)
 
 
 def management_options(args: Namespace, repository: ModelRepository) -> FrontEndOptions | None:
@@ -267,6 +294,13 @@ def _public_management(args: Namespace, repository: ModelRepository) -> Manageme
         "--mode explicit or --management ADDRESS"
     )
     return Management(repository, refusal=refusal)
+
+
+def _header(text: str) -> str:
+    name = text.lower()
+    if not re.fullmatch(r"[a-z0-9_.-]+", name) or name.startswith("grpc-"):
+        raise argparse.ArgumentTypeError(f"expected the name of a header, got {text!r}")
+    return name
 
 
 def _message_bytes(args: Namespace) -> int:

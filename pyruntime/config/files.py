@@ -8,6 +8,7 @@ from pyruntime.config.checks import make
 from pyruntime.config.model import Memory, ModelConfig, Versions, WarmUp
 from pyruntime.config.options import ModelOptions
 from pyruntime.errors import InvalidInput
+from pyruntime.routing import route_from_mapping
 
 __all__ = ["read_model_config", "read_model_options", "read_secret"]
 
@@ -43,7 +44,10 @@ def model_config_from_mapping(values: Mapping[str, Any], *, where: str) -> Model
         if name in tables:
             config[name] = make(cls, tables[name], f"{where}: {name}")
     config["options"] = ModelOptions.from_mapping(options, where=where, others=_TABLES)
-    config |= {name: tables[name] for name in ("labels", "route") if name in tables}
+    if "labels" in tables:
+        config["labels"] = tables["labels"]
+    if "route" in tables:
+        config["route"] = route_from_mapping(tables["route"], where=f"{where}: route")
     return make(ModelConfig, config, where)
 
 

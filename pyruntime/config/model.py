@@ -18,6 +18,7 @@ from pyruntime.config.checks import (
     mismatch,
 )
 from pyruntime.config.options import ModelOptions
+from pyruntime.routing import Route, check_label
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,7 +136,7 @@ class ModelConfig:
     warm_up: None: a default one, whose failure does not keep a version from being served.
     requests: to warm up with, besides.
     labels: names of versions.
-    route: which version answers who names none, as pyruntime.routing reads it; None: the latest.
+    route: of requests that name neither a version nor a label; None: to the latest version.
     file: of the model, in a version's folder.
     inputs, outputs: what the model must have; of a shape, -1 stands for anything.
     ignored: what was said and means nothing here, to be told to the user.
@@ -146,7 +147,7 @@ class ModelConfig:
     warm_up: WarmUp | None = None
     requests: tuple[WarmUpRequest, ...] = ()
     labels: Mapping[str, int] = field(default_factory=dict)
-    route: Mapping[str, Any] | None = None
+    route: Route | None = None
     memory: Memory = Memory()
     file: str = "model.onnx"
     inputs: tuple[TensorSpec, ...] = ()
@@ -158,7 +159,10 @@ class ModelConfig:
         check_type(self, "versions", Versions)
         check_type(self, "memory", Memory)
         check_text(self, "file")
+        if self.route is not None:
+            check_type(self, "route", Route)
         check_type(self, "labels", Mapping)
         for label, version in self.labels.items():
+            check_label(label)
             if not are_integers([version], least=1):
                 raise mismatch(self, "labels", f"a version from 1 on for {label!r}")

@@ -38,6 +38,8 @@ class FrontEndOptions:
     max_message_bytes: of one request, below 2 GiB.
     max_inferences: under way at once, at least 1; further ones are refused.
     max_streams: open at once, at least 1; further ones are refused.
+    route_key_header: metadata that holds the route key of requests without the parameter
+        `route_key`; None: there is none.
     management: of a repository; None: there is none.
     """
 
@@ -46,6 +48,7 @@ class FrontEndOptions:
     max_message_bytes: int = 256 << 20
     max_inferences: int = 64
     max_streams: int = 64
+    route_key_header: str | None = None
     management: Management | None = None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -21,6 +22,7 @@ from pyruntime.frontends import (
     grpc_health,
     grpc_management,
     grpc_reflection,
+    grpc_routing,
     model_messages,
     protocol,
 )
@@ -72,6 +74,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
         self._runtime = runtime
         self._registry = runtime._native
         self._management = options.management
+        self._route_key_header = options.route_key_header
         self._health = grpc_health.Health(runtime)
         self._is_draining = False
         self._last_refused = 0.0  # time.monotonic(), of an inference while draining
@@ -182,6 +185,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
         else:
             calls[protocol.path("ModelInfer")] = self._infer_call()
             calls[protocol.path("ModelStreamInfer")] = self._stream_call()
+            calls |= self._feedback_calls()
         if self._management is not None:
             calls |= self._management_calls(self._management)
         calls |= self._health_calls()
@@ -285,11 +289,17 @@ class GrpcCalls(grpc.GenericRpcHandler):
             )
         return calls
 
+    def _feedback_calls(self) -> dict[str, _Call]:
+        path = protocol.path("Reward", protocol.FEEDBACK)
+        request_class = protocol.request_class("Reward", protocol.FEEDBACK)
+        behavior = partial(grpc_routing.reward, self._runtime)
+        return {path: self._control(path, request_class, behavior)}
+
     def _infer_call(self) -> _Call:
-        registry = self._registry
+        registry, header = self._registry, self._route_key_header
 
         def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-            return model_infer(registry, request, context)
+            return model_infer(registry, request, context, header)
 
         limit = self._infer_threads.limit
         return _Call(
@@ -301,7 +311,9 @@ class GrpcCalls(grpc.GenericRpcHandler):
 
     def _stream_call(self) -> _Call:
         def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            stream = InferStream(self._registry, requests, context, _STREAM_REQUESTS)
+            stream = InferStream(
+                self._registry, requests, context, _STREAM_REQUESTS, self._route_key_header
+            )
             with self._open_lock:
                 self._open_streams.add(stream)
             try:

@@ -35,13 +35,28 @@ def timeout_us(context: grpc.ServicerContext) -> int | None:
     return int(remaining * 1e6) if remaining < _NO_DEADLINE_S else None
 
 
-def model_infer(registry: Registry, request: bytes, context: grpc.ServicerContext) -> bytes:
+def route_key(context: grpc.ServicerContext, header: str | None) -> str:
+    """Value of that header of a call; empty where there is none."""
+    if header is None:
+        return ""
+    for name, value in context.invocation_metadata():
+        if name == header:
+            return value if isinstance(value, str) else value.decode(errors="replace")
+    return ""
+
+
+def model_infer(
+    registry: Registry,
+    request: bytes,
+    context: grpc.ServicerContext,
+    route_key_header: str | None = None,
+) -> bytes:
     """Answer one request on this thread."""
     call = InferCall(registry)
     if not context.add_callback(call.cancel):
         return b""  # the client is gone
     try:
-        return call.infer(request, timeout_us(context))
+        return call.infer(request, timeout_us(context), route_key(context, route_key_header))
     except Exception as error:  # every failure of one request is its own answer
         abort(context, error)
 
@@ -60,11 +75,13 @@ class InferStream:
         requests: Iterator[bytes],
         context: grpc.ServicerContext,
         max_in_flight: int,
+        route_key_header: str | None = None,
     ) -> None:
         self._registry = registry
         self._requests = requests
         self._context = context
         self._max_in_flight = max_in_flight
+        self._route_key = route_key(context, route_key_header)
 
         self._changed = threading.Condition()
         self._calls: deque[tuple[InferCall, Future[bytes]]] = deque()  # unanswered
@@ -138,7 +155,7 @@ class InferStream:
                 return False
         call = InferCall(self._registry)
         try:
-            future = call.submit(request, timeout_us(self._context))
+            future = call.submit(request, timeout_us(self._context), self._route_key)
         except Exception as error:
             future = Future()
             future.set_exception(error)

@@ -1,4 +1,4 @@
-"""The calls that list, load and unload models."""
+"""The calls that list, load and unload models, and those that route to them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyruntime.errors import InvalidInput
 from pyruntime.frontends import protocol
+from pyruntime.frontends.grpc_routing import RoutingCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,17 +30,30 @@ class ManagementMethod:
 def methods(repository: ModelRepository) -> list[ManagementMethod]:
     """Give every management call; a further service adds its own here."""
     calls = RepositoryCalls(repository)
+    routing = RoutingCalls(repository)
+    own = protocol.MANAGEMENT
     return [
         _method("RepositoryIndex", calls.index, changes=False),
         _method("RepositoryModelLoad", calls.load),
         _method("RepositoryModelUnload", calls.unload),
+        _method("GetRouting", routing.get_routing, own, changes=False),
+        _method("SetLabels", routing.set_labels, own),
+        _method("SetRoute", routing.set_route, own),
+        _method("Promote", routing.promote, own),
+        _method("GetRollout", routing.get_rollout, own, changes=False),
+        _method("Rollback", routing.rollback, own),
     ]
 
 
-def _method(name: str, behavior: Callable[[Any], Any], *, changes: bool = True) -> ManagementMethod:
-    return ManagementMethod(
-        protocol.path(name), protocol.request_class(name), behavior, changes=changes
-    )
+def _method(
+    name: str,
+    behavior: Callable[[Any], Any],
+    service: str = protocol.SERVICE,
+    *,
+    changes: bool = True,
+) -> ManagementMethod:
+    path, request_class = protocol.path(name, service), protocol.request_class(name, service)
+    return ManagementMethod(path, request_class, behavior, changes=changes)
 
 
 class RepositoryCalls:

@@ -17,12 +17,13 @@ def servicer() -> reflection.ReflectionServicer:
     pool = descriptor_pool.DescriptorPool()
     for descriptor in (
         protocol.POOL.FindFileContainingSymbol(protocol.SERVICE),
+        protocol.POOL.FindFileContainingSymbol(protocol.MANAGEMENT),
         health_pb2.DESCRIPTOR,
         reflection_pb2.DESCRIPTOR,
     ):
         pool.AddSerializedFile(descriptor.serialized_pb)
     pool.AddSerializedFile(_v1().SerializeToString())
-    names = (protocol.SERVICE, grpc_health.SERVICE, V1ALPHA, V1)
+    names = (*protocol.SERVICES, grpc_health.SERVICE, V1ALPHA, V1)
     return reflection.ReflectionServicer(names, pool=pool)
 
 

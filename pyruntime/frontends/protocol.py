@@ -15,41 +15,45 @@ if TYPE_CHECKING:
     from google.protobuf.descriptor import MethodDescriptor
 
 SERVICE = "inference.GRPCInferenceService"
+MANAGEMENT = "pyruntime.Management"
+FEEDBACK = "pyruntime.Feedback"
+SERVICES = (SERVICE, MANAGEMENT, FEEDBACK)
 
 
 def _load_pool() -> descriptor_pool.DescriptorPool:
-    compiled = resources.files(__package__).joinpath("inference.binpb")
-    files = descriptor_pb2.FileDescriptorSet.FromString(compiled.read_bytes())
     pool = descriptor_pool.DescriptorPool()
-    for file in files.file:
-        pool.AddSerializedFile(file.SerializeToString())
+    for name in ("inference.binpb", "management.binpb"):
+        compiled = resources.files(__package__).joinpath(name)
+        files = descriptor_pb2.FileDescriptorSet.FromString(compiled.read_bytes())
+        for file in files.file:
+            pool.AddSerializedFile(file.SerializeToString())
     return pool
 
 
 POOL = _load_pool()
 
 
-def message_class(name: str) -> type[Any]:
-    """Class of the message `name` of package `inference`."""
-    descriptor = POOL.FindMessageTypeByName(f"inference.{name}")
+def message_class(name: str, package: str = "inference") -> type[Any]:
+    """Class of the message `name` of a package."""
+    descriptor = POOL.FindMessageTypeByName(f"{package}.{name}")
     return message_factory.GetMessageClass(descriptor)
 
 
-def request_class(method: str) -> type[Any]:
+def request_class(method: str, service: str = SERVICE) -> type[Any]:
     """Class of what the call `method` takes."""
-    return message_factory.GetMessageClass(methods()[method].input_type)
+    return message_factory.GetMessageClass(methods(service)[method].input_type)
 
 
-def response_class(method: str) -> type[Any]:
+def response_class(method: str, service: str = SERVICE) -> type[Any]:
     """Class of what the call `method` gives."""
-    return message_factory.GetMessageClass(methods()[method].output_type)
+    return message_factory.GetMessageClass(methods(service)[method].output_type)
 
 
-def methods() -> dict[str, MethodDescriptor]:
-    """Every call of the service, by its name."""
-    return dict(POOL.FindServiceByName(SERVICE).methods_by_name)
+def methods(service: str = SERVICE) -> dict[str, MethodDescriptor]:
+    """Every call of a service, by its name."""
+    return dict(POOL.FindServiceByName(service).methods_by_name)
 
 
-def path(method: str) -> str:
+def path(method: str, service: str = SERVICE) -> str:
     """How a call is named on the wire."""
-    return f"/{SERVICE}/{method}"
+    return f"/{service}/{method}"

@@ -61,10 +61,12 @@ class Lifecycle:
         self._note(record, found)
         if found.problem is not None or not record.is_served or record.is_waiting:
             return {}
+        config = found.config
+        self._runtime.declare_routing(record.name, labels=config.labels, route=config.route)
         todo = plan(
-            found.config,
+            config,
             (v.number for v in found.versions if v.number is not None and v.problem is None),
-            asked=record.asked | set(found.config.labels.values()),
+            asked=record.asked | self._runtime.versions_in_use(record.name),
             refused=record.refused,
         )
         ready: list[int] = []

@@ -7,21 +7,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pyruntime.commands.models import index, load, stats, unload
+from pyruntime.commands.models import (
+    index,
+    label,
+    load,
+    promote,
+    rollback,
+    rollout,
+    route,
+    stats,
+    unload,
+)
 
 if TYPE_CHECKING:
     import argparse
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
-SUBCOMMANDS = (index, load, unload, stats)
+SUBCOMMANDS = (index, load, unload, label, route, promote, rollout, rollback, stats)
 
 
 def add_parser(commands: Commands) -> None:
     """Add this command's parser."""
     parser = commands.add_parser(
         "models",
-        help="list, load and unload a server's models",
+        help="list, load, route to and promote a server's models",
         description="Asks a running server about its models, or changes what it serves. A server "
         "takes such calls in mode explicit, or at its --management address.",
     )

@@ -1,0 +1,31 @@
+"""`pyruntime models rollout`: how the last rollout of a model stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pyruntime.commands.models.connection import add_arguments, connect
+from pyruntime.commands.models.routing_calls import call, print_json, print_rollout
+
+if TYPE_CHECKING:
+    import argparse
+    from argparse import Namespace
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def add_parser(commands: Commands) -> None:
+    """Add this command's parser."""
+    parser = commands.add_parser("rollout", help="say how a model's last rollout stands")
+    parser.add_argument("model", metavar="MODEL", help="the model's name")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: Namespace) -> int:
+    """Print its state."""
+    with connect(args) as client:
+        status = call(client, "GetRollout", args.timeout, model=args.model)
+    (print_json if args.json else print_rollout)(status)
+    return 0
