@@ -26,9 +26,14 @@ std::string_view error_code_name(ErrorCode code) {
   return "Unknown";
 }
 
+const std::string& Status::no_message() {
+  static const std::string empty;
+  return empty;
+}
+
 std::string Status::to_string() const {
-  std::string text(error_code_name(code_));
-  if (!message_.empty()) text.append(": ").append(message_);
+  std::string text(error_code_name(code()));
+  if (!message().empty()) text.append(": ").append(message());
   return text;
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -28,14 +29,27 @@ enum class ErrorCode : uint8_t {
 // "InvalidInput", "ModelNotFound", ...: the names of the Python exceptions.
 std::string_view error_code_name(ErrorCode code);
 
+// One word, null where nothing failed: it passes through a dozen hands on the way of a request.
 class [[nodiscard]] Status {
  public:
   Status() = default;
-  Status(ErrorCode code, std::string message) : code_(code), message_(std::move(message)) {}
+  // code: other than kOk.
+  Status(ErrorCode code, std::string message)
+      : failure_(std::make_unique<Failure>(Failure{code, std::move(message)})) {}
 
-  bool ok() const { return code_ == ErrorCode::kOk; }
-  ErrorCode code() const { return code_; }
-  const std::string& message() const { return message_; }
+  Status(const Status& other)
+      : failure_(other.ok() ? nullptr : std::make_unique<Failure>(*other.failure_)) {}
+  Status(Status&&) noexcept = default;
+  Status& operator=(const Status& other) {
+    if (!ok() || !other.ok()) *this = Status(other);
+    return *this;
+  }
+  Status& operator=(Status&&) noexcept = default;
+  ~Status() = default;
+
+  bool ok() const { return failure_ == nullptr; }
+  ErrorCode code() const { return ok() ? ErrorCode::kOk : failure_->code; }
+  const std::string& message() const { return ok() ? no_message() : failure_->message; }
 
   // "InvalidInput: input 'ids': expected ..."
   std::string to_string() const;
@@ -44,8 +58,13 @@ class [[nodiscard]] Status {
   void throw_if_failed() const;
 
  private:
-  ErrorCode code_ = ErrorCode::kOk;
-  std::string message_;
+  struct Failure {
+    ErrorCode code;
+    std::string message;
+  };
+  static const std::string& no_message();
+
+  std::unique_ptr<Failure> failure_;
 };
 
 class Error : public std::exception {
