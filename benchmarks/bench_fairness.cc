@@ -35,7 +35,9 @@ constexpr const char* kUsage =
     "A call is due when its pause ends. Beside the flood the caller may then wait for a core, "
     "which\n"
     "only the second line shows.\n"
-    "Prints a table in Markdown and a line of JSON for each flood.\n";
+    "Prints a table in Markdown and a line of JSON for each flood; then what part of its rows/s "
+    "each\n"
+    "of the two models keeps while both are flooded.\n";
 
 struct Settings {
   std::string called;
@@ -92,6 +94,32 @@ struct Comparison {
   double quiet_p50, quiet_p99, flooded_p50, flooded_p99;
 };
 
+// Two models flooded at once: which part each keeps of the rows/s that it has alone.
+void bench_two_floods(const ServedModel& one, const ServedModel& other, const Settings& settings) {
+  ClosedLoop one_flood(one);
+  ClosedLoop other_flood(other);
+  std::vector<double> one_share;
+  std::vector<double> other_share;
+  for (int turn = 0; turn < settings.turns; ++turn) {
+    const double one_alone = one_flood.rate(settings.in_flight, settings.length / 2);
+    const double other_alone = other_flood.rate(settings.in_flight, settings.length / 2);
+    other_flood.start(settings.in_flight);
+    const int64_t before = other_flood.done();
+    const auto begin = SteadyTime::now();
+    one_share.push_back(one_flood.rate(settings.in_flight, settings.length) / one_alone);
+    const auto rows = static_cast<double>(other_flood.done() - before);
+    other_share.push_back(rows / seconds_since(begin) / other_alone);
+    other_flood.stop();
+  }
+  std::printf(
+      "both flooded: %s keeps %.2f of its rows/s alone, %s keeps %.2f\n\n"
+      "{\"benchmark\": \"fairness of two floods\", \"one\": \"%s\", \"one_keeps\": %.3f, "
+      "\"other\": \"%s\", \"other_keeps\": %.3f, \"one_instances\": %d, \"in_flight\": %d}\n\n",
+      one.label().c_str(), median(one_share), other.label().c_str(), median(other_share),
+      one.label().c_str(), median(one_share), other.label().c_str(), median(other_share),
+      settings.instances, settings.in_flight);
+}
+
 void bench(const std::string& flood_name, const Settings& settings) {
   ModelOptions many;
   many.instances[0].count = settings.instances;
@@ -139,6 +167,7 @@ void bench(const std::string& flood_name, const Settings& settings) {
   of_call.print_json("");
   from_due.print_json("due_");
   std::puts("}\n");
+  bench_two_floods(flooded, called, settings);
 }
 
 void bench_fairness(Arguments& arguments) {

@@ -29,7 +29,7 @@ void TensorSizes::measure(std::span<const Tensor> tensors) {
 }
 
 void BatchResults::hand_out(Request& request, int64_t first_row) const {
-  bool is_copied = source_.is_used_again || is_cut(request);
+  const bool is_copied = source_.is_used_again || is_cut(request);
   if (!is_copied) {
     slice(request, first_row);
     if (!pins_too_much(request)) return;
@@ -47,11 +47,6 @@ bool BatchResults::is_cut(const Request& request) const {
     if (padding_.cut(i, output.shape, request.inputs, *source_.inputs) != output.shape) return true;
   }
   return false;
-}
-
-std::size_t BatchResults::size_of(std::size_t output, const Request& request) const {
-  return source_.is_single ? source_.sizes->whole[output]
-                           : source_.sizes->row[output] * static_cast<std::size_t>(request.rows_);
 }
 
 const std::byte* BatchResults::rows_of(std::size_t output, int64_t first_row) const {

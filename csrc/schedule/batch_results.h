@@ -43,7 +43,10 @@ class BatchResults {
     bool is_padded = false;                       // a member's inputs were
     bool is_single = false;                       // one member: everything is its own
   };
-  void set(const Source& source) { source_ = source; }
+  void set(const Source& source) {
+    source_ = source;
+    unit_ = source.is_single ? source.sizes->whole.data() : source.sizes->row.data();
+  }
 
   // Sets the outputs of `request`, rows from `first_row` on; its status where there is no memory.
   void hand_out(Request& request, int64_t first_row) const;
@@ -52,7 +55,10 @@ class BatchResults {
   // Whether a slice would keep too much else alive.
   bool pins_too_much(const Request& request) const;
   bool is_cut(const Request& request) const;
-  std::size_t size_of(std::size_t output, const Request& request) const;
+  std::size_t size_of(std::size_t output, const Request& request) const {
+    return source_.is_single ? unit_[output]
+                             : unit_[output] * static_cast<std::size_t>(request.rows_);
+  }
   const std::byte* rows_of(std::size_t output, int64_t first_row) const;
   void slice(Request& request, int64_t first_row) const;
   Status copy(Request& request, int64_t first_row) const;
@@ -62,6 +68,7 @@ class BatchResults {
   BufferPool& pool_;
   const Padding& padding_;
   Source source_;
+  const std::size_t* unit_ = nullptr;  // bytes that size_of() counts by
 };
 
 }  // namespace pyruntime

@@ -31,6 +31,7 @@
 #include "schedule/batch.h"
 #include "schedule/batch_results.h"
 #include "schedule/batcher.h"
+#include "schedule/fair_share.h"
 #include "schedule/run_plan.h"
 #include "schedule/scheduler_stats.h"
 
@@ -44,6 +45,7 @@ struct SlotContext {
   BufferPool* device_pool;  // null where the host may use the device's memory
   RunPlan& plan;
   SchedulerStats& stats;
+  FairShare::Member& share;
   const Clock& clock;
   int64_t max_rows;
 };

@@ -1,6 +1,7 @@
 #include "schedule/batcher.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <span>
 #include <string>
@@ -199,6 +200,9 @@ Lane& Batcher::lane_of(Bucket& bucket, Priority priority) {
   lane = slot.load(std::memory_order_relaxed);
   if (lane == nullptr) {
     lane = new Lane(static_cast<std::size_t>(options_.queue_capacity));
+    // Before anything is pushed, which whoever pops has to see first.
+    priorities_.fetch_or(static_cast<uint8_t>(1U << static_cast<unsigned>(priority)),
+                         std::memory_order_seq_cst);
     slot.store(lane, std::memory_order_release);
   }
   return *lane;
@@ -241,6 +245,7 @@ bool Batcher::pop_any(std::size_t priority, Lane::Entry* entry) {
 }
 
 bool Batcher::pop_starved(Lane::Entry* entry) {
+  if (std::has_single_bit(priorities_.load(std::memory_order_relaxed))) return false;
   bool is_higher_waiting = has_work(0);
   for (std::size_t priority = 1; priority < kPriorityCount; ++priority) {
     std::atomic<int64_t>& since = passed_over_since_[priority];
@@ -262,7 +267,7 @@ bool Batcher::pop_starved(Lane::Entry* entry) {
 bool Batcher::pop_any(Lane::Entry* entry) {
   if (pop_starved(entry)) return true;
   for (std::size_t priority = 0; priority < kPriorityCount; ++priority) {
-    if (pop_any(priority, entry)) return true;
+    if (has_come(priority) && pop_any(priority, entry)) return true;
   }
   return false;
 }
@@ -394,6 +399,23 @@ TimePoint Batcher::expected_end(const Request& request, TimePoint now, int64_t r
   const Nanoseconds running = admission_.is_running() ? mine.cost.predict(limit) : Nanoseconds(0);
   const Nanoseconds ahead(static_cast<int64_t>(ahead_ns / static_cast<double>(runners)));
   return now + running + ahead + mine.cost.predict(in_last);
+}
+
+Nanoseconds Batcher::expected_run() const {
+  const double rows_each = rows_a_request_.load(std::memory_order_relaxed);
+  const std::size_t count = bucket_count_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Bucket& bucket = *buckets_[i].load(std::memory_order_relaxed);
+    int64_t waiting = 0;
+    for (const auto& slot : bucket.lanes) {
+      const Lane* const lane = slot.load(std::memory_order_acquire);
+      if (lane != nullptr) waiting += lane->size();
+    }
+    if (waiting == 0) continue;
+    const auto rows = static_cast<int64_t>(static_cast<double>(waiting) * rows_each);
+    return bucket.cost.predict(std::clamp<int64_t>(rows, 1, bucket.cost.limit()));
+  }
+  return Nanoseconds(0);
 }
 
 std::vector<Batcher::BucketCost> Batcher::costs() const {

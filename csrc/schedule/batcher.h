@@ -73,6 +73,8 @@ class Batcher {
   // When a prepared request would be answered if it were queued now, for
   // `runners` batches at once and as far as costs are known.
   TimePoint expected_end(const Request& request, TimePoint now, int64_t runners) const;
+  // How long the next batch will take, about; zero while nothing is known.
+  Nanoseconds expected_run() const;
   // Queues a prepared request that `admission` has let in, and takes references
   // to it. It cannot fail: the rings hold as many as may be let in.
   void submit(Request& request);
@@ -122,6 +124,9 @@ class Batcher {
   bool pop_any(std::size_t priority, Lane::Entry* entry);
   bool pop_starved(Lane::Entry* entry);
   bool pop_any(Lane::Entry* entry);
+  bool has_come(std::size_t priority) const {
+    return (priorities_.load(std::memory_order_relaxed) >> priority & 1U) != 0;
+  }
   void leave_queue(const Batch& batch);
 
   // Constant after construction.
@@ -137,6 +142,7 @@ class Batcher {
   std::atomic<std::size_t> next_bucket_{0};                      // where pop_any() looks first
   std::mutex make_mutex_;  // guards making of buckets and lanes
 
+  std::atomic<uint8_t> priorities_{0};  // that have come so far, a bit each
   // Since when a priority has had work and others went first, ns; 0: it has not.
   std::array<std::atomic<int64_t>, kPriorityCount> passed_over_since_{};
   std::atomic<double> rows_a_request_{1};  // smoothed

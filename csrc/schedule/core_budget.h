@@ -23,6 +23,8 @@ class CoreBudget {
 
   explicit CoreBudget(int cores) : cores_(cores) {}
 
+  int cores() const { return cores_; }
+
   void begin_run() { busy_.fetch_add(1, std::memory_order_relaxed); }
   void end_run() { busy_.fetch_sub(1, std::memory_order_relaxed); }
 

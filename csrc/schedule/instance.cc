@@ -30,7 +30,8 @@ Instance::Instance(const SlotContext& context)
              context.backend.device().name()),
       slot_count_(context.backend.is_host_accessible() ? 1 : 2),
       events_(std::make_shared<EventCount>()),
-      pipeline_(std::make_unique<Pipeline>(context_, where_, slot_count_, events_, stats_)) {
+      pipeline_(std::make_unique<Pipeline>(context_, where_, slot_count_, events_, stats_)),
+      turns_(slot_count_) {
   batch_.members.reserve(static_cast<std::size_t>(context.max_rows));
 }
 
@@ -51,7 +52,7 @@ void Instance::drop_idle_pipelines() {
   std::erase_if(lost_pipelines_, [](const auto& pipeline) { return pipeline->is_idle(); });
 }
 
-void Instance::start() {
+void Instance::start(FairShare::Turn turn) {
   if (!lost_pipelines_.empty()) drop_idle_pipelines();
   if (pipeline_ == nullptr) {
     if (Status status = make_pipeline(); !status.ok()) {
@@ -59,12 +60,14 @@ void Instance::start() {
       return;
     }
   }
-  start_in_free_slot(batch_);
+  start_in_free_slot(batch_, std::move(turn));
 }
 
-void Instance::start_in_free_slot(Batch& batch) {
+void Instance::start_in_free_slot(Batch& batch, FairShare::Turn turn) {
   const bool is_behind = running_ != 0;
-  pipeline_->slots[(oldest_ + running_) % slot_count_]->start(batch, is_behind);
+  const std::size_t slot = (oldest_ + running_) % slot_count_;
+  turns_[slot] = std::move(turn);
+  pipeline_->slots[slot]->start(batch, is_behind);
   ++running_;
 }
 
@@ -77,6 +80,7 @@ bool Instance::finish_if_ready(Batcher& batcher) {
 void Instance::finish_oldest(Batcher& batcher) {
   BatchSlot& slot = oldest();
   if (!slot.finish()) batcher.stop_batching();
+  turns_[oldest_].end();
   if (slot.is_lost()) {
     replace_pipeline();
     return;
@@ -100,19 +104,26 @@ Status Instance::make_pipeline() {
 
 void Instance::replace_pipeline() {
   // What was given to the stream behind the lost run never began. It runs anew.
-  std::vector<Batch> behind;
+  struct Behind {
+    Batch batch;
+    FairShare::Turn turn;
+  };
+  std::vector<Behind> behind;
   for (std::size_t i = 1; i < running_; ++i) {
-    pipeline_->slots[(oldest_ + i) % slot_count_]->give_back(&behind.emplace_back());
+    const std::size_t slot = (oldest_ + i) % slot_count_;
+    Behind& one = behind.emplace_back();
+    pipeline_->slots[slot]->give_back(&one.batch);
+    one.turn = std::move(turns_[slot]);
   }
   for (const auto& slot : pipeline_->slots) slot->leave();
   lost_pipelines_.push_back(std::move(pipeline_));
   running_ = 0;
   const Status status = make_pipeline();
   if (status.ok()) stats_.count_replaced();
-  for (Batch& batch : behind) {
+  for (auto& [batch, turn] : behind) {
     batch.formed_at = context_.clock.now();
     if (status.ok()) {
-      start_in_free_slot(batch);
+      start_in_free_slot(batch, std::move(turn));
     } else {
       BatchSlot::refuse(context_, batch, status);
     }

@@ -16,6 +16,7 @@
 #include "memory/stream.h"
 #include "schedule/batch_slot.h"
 #include "schedule/batcher.h"
+#include "schedule/fair_share.h"
 
 namespace pyruntime {
 
@@ -64,9 +65,12 @@ class Instance {
   Batch& batch() { return batch_; }
   Request*& carry() { return carry_; }
 
-  // Runs batch(), sealed, in a free slot. On the host's own devices it is ready
-  // when this returns.
-  void start();
+  // What it computes on is shared with other models.
+  FairShare::Member& share() { return context_.share; }
+
+  // Runs batch(), sealed, in a free slot; `turn` ends when it has been finished. On
+  // the host's own devices it is ready when this returns.
+  void start(FairShare::Turn turn);
   // Completes the oldest running batch if it is ready, or waits for it.
   bool finish_if_ready(Batcher& batcher);
   void finish_oldest(Batcher& batcher);
@@ -88,7 +92,7 @@ class Instance {
   };
 
   BatchSlot& oldest() { return *pipeline_->slots[oldest_]; }
-  void start_in_free_slot(Batch& batch);
+  void start_in_free_slot(Batch& batch, FairShare::Turn turn);
   Status make_pipeline();
   void replace_pipeline();
   void drop_idle_pipelines();
@@ -103,6 +107,7 @@ class Instance {
   // The owner's.
   std::unique_ptr<Pipeline> pipeline_;  // null: the device refused to make another
   std::vector<std::unique_ptr<Pipeline>> lost_pipelines_;
+  std::vector<FairShare::Turn> turns_;  // by slot
   Batch batch_;
   Request* carry_ = nullptr;
   std::size_t oldest_ = 0;   // slot of the oldest running batch

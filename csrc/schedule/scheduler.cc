@@ -193,7 +193,7 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
     while (!instance->try_own()) std::this_thread::sleep_for(std::chrono::microseconds(50));
     batcher_.submit_to(instance->batch(), *request);
     if (batcher_.seal(instance->batch(), clock_.now())) {
-      instance->start();
+      instance->start(instance->share().begin([this] { return batcher_.expected_run(); }));
       while (instance->has_running()) instance->finish_oldest(batcher_);
     }
     give_up(*instance);
@@ -203,6 +203,19 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
 }
 
 // --- owners
+
+FairShare::Turn Scheduler::try_take_turn(Instance& instance) {
+  return instance.share().try_begin([this] { return batcher_.expected_run(); });
+}
+
+FairShare::Turn Scheduler::take_turn(Instance& instance) {
+  FairShare::Turn turn = try_take_turn(instance);
+  if (turn) return turn;
+  cores_.end_run();  // it sleeps
+  turn = instance.share().begin([this] { return batcher_.expected_run(); });
+  cores_.begin_run();
+  return turn;
+}
 
 bool Scheduler::form(Instance& instance, int64_t share) {
   Batch& batch = instance.batch();
@@ -282,9 +295,12 @@ void Scheduler::pass_on(const Instance& mine) {
 
 void Scheduler::run_inline(Instance& instance, const Request& mine) {
   cores_.begin_run();
-  for (int i = 0; i < kInlineBatches && form(instance); ++i) {
+  for (int i = 0; i < kInlineBatches; ++i) {
+    // Where other models come first, the resident waits, not this caller.
+    FairShare::Turn turn = try_take_turn(instance);
+    if (!turn || !form(instance)) break;
     pass_on(instance);
-    instance.start();
+    instance.start(std::move(turn));
     while (instance.has_running()) instance.finish_oldest(batcher_);
     if (mine.is_done() && !instance.has_carry() && batcher_.is_empty()) break;
   }
@@ -302,14 +318,33 @@ void Scheduler::give_up(Instance& instance) {
   instance.events().notify_one();
 }
 
+bool Scheduler::advance(Instance& instance, int64_t share) {
+  if (waits_for_company_ && !instance.has_running()) {
+    // No turn while it waits for company.
+    if (!form_with_company(instance)) return false;
+    pass_on(instance);
+    instance.start(take_turn(instance));
+    return true;
+  }
+  FairShare::Turn turn = try_take_turn(instance);
+  if (!turn) {
+    if (!instance.has_carry() && batcher_.is_empty()) return false;
+    if (instance.has_running()) {  // other turns may wait for their end
+      instance.finish_oldest(batcher_);
+      return true;
+    }
+    turn = take_turn(instance);
+  }
+  if (!form(instance, share)) return false;
+  pass_on(instance);
+  instance.start(std::move(turn));
+  return true;
+}
+
 bool Scheduler::serve(Instance& instance, int64_t* share) {
   bool has_served = false;
   for (;;) {
-    while (instance.has_free_slot() &&
-           (waits_for_company_ && !instance.has_running() ? form_with_company(instance)
-                                                          : form(instance, *share))) {
-      pass_on(instance);
-      instance.start();
+    while (instance.has_free_slot() && advance(instance, *share)) {
       // Now, while those whom this batch answers are still counted.
       *share = admission_.outstanding() / slot_count_;
       instance.finish_if_ready(batcher_);

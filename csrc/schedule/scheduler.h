@@ -79,13 +79,19 @@ class Scheduler {
   // nanoseconds each, after the last.
   static constexpr int kLooks = 32;
 
-  // Of an owner.
+  // Of an owner. Without a turn there is nothing to run: other models come first.
+  FairShare::Turn try_take_turn(Instance& instance);
+  FairShare::Turn take_turn(Instance& instance);
+  // Forms a batch, in this turn.
   bool form(Instance& instance, int64_t share = 0);
   void let_answered_return(Instance& instance, int64_t share);
   bool form_with_company(Instance& instance);
   void wait_for_company(Instance& instance);
   void pass_on(const Instance& mine);
   void run_inline(Instance& instance, const Request& mine);
+  // Starts the next batch, or finishes one that other models wait for; false where neither is to
+  // be done.
+  bool advance(Instance& instance, int64_t share);
   bool serve(Instance& instance, int64_t* share);
   void wait_for_run_or_request(Instance& instance);
   void give_up(Instance& instance);

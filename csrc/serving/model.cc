@@ -11,6 +11,7 @@
 #include "base/fork.h"
 #include "memory/device.h"
 #include "schedule/batch_slot.h"
+#include "schedule/core_budget.h"
 #include "serving/input_check.h"
 
 namespace pyruntime {
@@ -24,6 +25,14 @@ void leave(std::unique_ptr<T>* owner) {
 
 std::string where(const std::string& name, int64_t version) {
   return "model '" + name + "' version " + std::to_string(version);
+}
+
+// Cores that a run on the host keeps busy; a device runs one batch at a time.
+int places_of_run(const SessionOptions& options, const DeviceBackend& backend) {
+  const int cores = CoreBudget::instance().cores();
+  if (!backend.is_host_accessible()) return 1;
+  if (options.use_global_pool || options.intra_op_threads == 0) return cores;
+  return std::min(options.intra_op_threads, cores);
 }
 
 void check_options(const std::string& label, const ModelOptions& options) {
@@ -108,8 +117,11 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
       throw Error(ErrorCode::kUnimplemented,
                   "string tensors are not supported on device '" + group.device.name() + "'");
     }
-    const SlotContext context{session, backend, host_pool, device_pool,
-                              *plan_,  stats_,  clock,     options_.batching.most_rows()};
+    FairShare::Member& share = *shares_.emplace_back(std::make_unique<FairShare::Member>(
+        FairShare::of(backend), places_of_run(session_options, backend), clock));
+    const SlotContext context{session,     backend, host_pool,
+                              device_pool, *plan_,  stats_,
+                              share,       clock,   options_.batching.most_rows()};
     for (int i = 0; i < group.count; ++i) instances.push_back(std::make_unique<Instance>(context));
   }
   scheduler_ =
@@ -141,6 +153,7 @@ ModelVersion::~ModelVersion() {
   // exist: nothing can be ended properly, so nothing is.
   leave(&scheduler_);
   leave(&requests_);
+  for (auto& share : shares_) leave(&share);
   for (auto& pool : pools_) leave(&pool);
   for (auto& session : sessions_) leave(&session);
 }
@@ -172,7 +185,8 @@ Status ModelVersion::check_and_count(const Request& request, int64_t* rows) cons
                 "' was loaded before this process was forked; load models after the fork"};
   }
   Status status = check_inputs(*signature_, request, rows);
-  return status.ok() ? plan_->padding().check(request.inputs) : status;
+  if (!status.ok() || plan_->padding().is_empty()) return status;
+  return plan_->padding().check(request.inputs);
 }
 
 Status ModelVersion::check(const Request& request) const {

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "engine/session.h"
 #include "memory/buffer_pool.h"
+#include "schedule/fair_share.h"
 #include "schedule/request.h"
 #include "schedule/run_plan.h"
 #include "schedule/scheduler.h"
@@ -124,7 +125,8 @@ class ModelVersion {
   std::unique_ptr<RunPlan> plan_;
   std::vector<std::unique_ptr<BufferPool>> pools_;
   SchedulerStats stats_;
-  std::unique_ptr<Scheduler> scheduler_;  // last: uses all of the above
+  std::vector<std::unique_ptr<FairShare::Member>> shares_;  // one per group of instances
+  std::unique_ptr<Scheduler> scheduler_;                    // last: uses all of the above
 };
 
 }  // namespace pyruntime

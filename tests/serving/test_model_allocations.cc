@@ -38,7 +38,7 @@ TEST_CASE("requests in flight allocate nothing in the steady state") {
     }
   };
   // Each number of rows is bound once, when it first occurs.
-  for (int64_t rows = 1; rows <= 32; ++rows) {
+  for (int64_t rows = 1; rows <= 64; ++rows) {
     Numbers many = rows_of_four(rows, 0);
     REQUIRE(model->infer(ask(*model, many)).ok());
   }
