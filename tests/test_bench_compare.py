@@ -86,6 +86,26 @@ def test_what_only_one_side_has_is_named() -> None:
     assert "only in b: rows 8" in differences_text(found)
 
 
+def test_one_file_is_compared_with_itself_by_a_field() -> None:
+    made = results(
+        *(
+            measurement([us * factor for us in EXACTLY], device=device, concurrency=load)
+            for device, factor in (("cpu", 1), ("cuda:0", 0.5))
+            for load in (1, 8)
+        )
+    )
+    found = compare(made, by="device", figures=["p50"])
+    assert [side.label for side in found.sides] == ["device cpu", "device cuda:0"]
+    assert [row.configuration["concurrency"] for row in found.rows] == [1, 8]
+    assert verdicts(found) == {"better"}
+    loads = compare(made, by="concurrency", figures=["p50"])
+    assert list(loads.compared) == ["concurrency"]
+    with pytest.raises(InvalidInput, match=r"several values \(device, concurrency\), got 'rows'"):
+        compare(made, by="rows")
+    with pytest.raises(InvalidInput, match="one side to take apart by device, got 2"):
+        compare(made, made, by="device")
+
+
 def test_sides_without_a_configuration_in_common_are_refused() -> None:
     with pytest.raises(
         InvalidInput, match="no configuration is on both sides: results \\(1\\) has"
@@ -107,6 +127,17 @@ def test_one_repetition_says_that_nothing_is_known_of_its_spread() -> None:
     assert verdicts(found) == {"unknown"}
     assert found.rows[0].ratio == pytest.approx(2, rel=0.01)
     assert "unknown: 4 of 4 figures" in differences_text(found)
+
+
+def test_what_is_too_noisy_to_tell_is_not_passed_off_as_equal() -> None:
+    rng = np.random.default_rng(0)
+    sides = [results(measurement(noisy(rng, 100, sd=0.3))) for _ in "ab"]
+    found = compare(*sides, figures=["p50"])
+    assert verdicts(found) == {"no difference"}
+    assert (found.rows[0].seen_from or 0) > 0.25
+    text = differences_text(found)
+    assert "no difference seen, noisy" in text
+    assert "1 not even one of 25 %" in " ".join(text.split())
 
 
 def test_several_runs_a_side_are_worth_more_than_one() -> None:
@@ -334,7 +365,8 @@ def test_the_command_writes_json(files: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.json"], "expected at least two sides"),
+        (["a.json"], "expected at least two sides, or --by FIELD"),
+        (["a.json", "--by", "rows"], "several values (concurrency), got 'rows'"),
         (["a.json", "gone.json"], "gone.json: No such file"),
         (["x=a.json", "b.json"], "LABEL=FILE on all sides or none, got 'b.json'"),
         (["x=a.json", "x=b.json"], "labels: expected different ones"),

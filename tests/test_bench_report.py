@@ -103,6 +103,15 @@ def test_a_line_looks_the_same_for_every_model(three: list[Results]) -> None:
     assert [line.style for line in make_lines(files)] == [0, 1]
 
 
+def test_files_of_one_label_are_one_machine(three: list[Results]) -> None:
+    halves = [results(measurement([10, 12], rows=rows)) for rows in (1, 2)]
+    again = results(measurement([14, 16], rows=1))
+    (line,) = make_lines(read_files([*halves, again], ["box"] * 3))
+    assert line.label == "box"
+    assert [one.configuration.rows for one in line.measurements] == [1, 2]
+    assert line.measurements[0].figures["p50_us"] == pytest.approx(13, rel=0.01)
+
+
 def test_charts_are_made_of_what_there_is(three: list[Results]) -> None:
     lines = make_lines(read_files(three, LABELS))
     prices = [parse_price("h100=3/h")]

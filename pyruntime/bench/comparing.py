@@ -6,7 +6,7 @@ from pyruntime.bench.conditions import parse_condition, resolve_figure
 from pyruntime.bench.differences import Differences
 from pyruntime.bench.fingerprint_differences import fingerprint_warnings
 from pyruntime.bench.judging import check, judge
-from pyruntime.bench.matching import Group, Input, Place, describe, match, read_groups
+from pyruntime.bench.matching import Group, Input, Place, describe, match, read_groups, split
 from pyruntime.errors import InvalidInput
 
 __all__ = ["compare"]
@@ -20,26 +20,33 @@ def compare(
     figures: Sequence[str] | None = None,
     fail_if: Sequence[str] = (),
     run_to_run: float = 0.01,
+    by: str | None = None,
 ) -> Differences:
     """Set the runs of each side beside those of the first, the baseline.
 
-    sides: at least two; each a file, Results, or several of them: runs of the same thing. With
-    three or more runs a side, what changes from run to run is measured instead of assumed.
+    sides: at least two, one with `by`; each a file, Results, or several of them: runs of the same
+    thing. With three or more runs a side, what changes from run to run is measured instead of
+    assumed.
     labels: of the sides; None: the files' names.
     figures: those to compare, ["all"], or None: the usual ones, of those that the files have.
     fail_if: conditions such as "p99 > 1.1x"; see docs/benchmarking.md.
     run_to_run: standard deviation of a figure from one run to the next, as a share, assumed for a
     side of a single run.
+    by: a field of the configurations, such as "device": of one side, each value of it becomes one.
 
     Raises InvalidInput: a file that is none of those, sides without a configuration in common, a
     figure or condition that does not fit.
     """
-    if len(sides) < 2:
+    if by is not None and len(sides) != 1:
+        raise InvalidInput(f"compare: expected one side to take apart by {by}, got {len(sides)}")
+    if by is None and len(sides) < 2:
         raise InvalidInput(f"compare: expected at least two sides, got {len(sides)}")
     if not 0 <= run_to_run < 1:
         raise InvalidInput(f"run_to_run: expected a share from 0 to 1, got {run_to_run:g}")
     groups = read_groups(sides, labels)
-    compared, places, unmatched = match(groups)
+    if by is not None:
+        groups = split(groups[0], by)
+    compared, places, unmatched = match(groups, by)
     runs = [
         run for place in places for each in (place.before, *place.after.values()) for run in each
     ]
@@ -68,10 +75,11 @@ def _warnings(groups: Sequence[Group], places: Sequence[Place], run_to_run: floa
     for group in others:
         one, other = first.sources[0].fingerprint, group.sources[0].fingerprint
         lines += fingerprint_warnings(one, other, (first.side.label, group.side.label))
+    common = set.intersection(*(set(place.configuration.items()) for place in places))
     for group in groups:
         label = group.side.label
         texts = [
-            f"{label}, {describe(run.configuration)}: {text}"
+            f"{', '.join(filter(None, (label, describe(place.configuration, common))))}: {text}"
             for place in places
             for run in (place.before if group is first else place.after.get(label, ()))
             for text in run.warnings

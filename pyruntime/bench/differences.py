@@ -35,7 +35,7 @@ class Difference:
     ci: of the ratio, with the confidence that the number of rows asks for; None without a ratio
     or where nothing is known of the spread.
     p: how probable a difference of this size is between equals; None where that is unknown.
-    verdict: "unknown" where there is no p.
+    verdict: "no difference" where chance explains it; "unknown" where there is no p.
     """
 
     configuration: Mapping[str, Any]
@@ -47,6 +47,13 @@ class Difference:
     ci: tuple[float, float] | None
     p: float | None
     verdict: Verdict
+
+    @property
+    def seen_from(self) -> float | None:
+        """The change, as a share, from which on it would have been claimed; None: unknown."""
+        if self.ratio is None or self.ci is None:
+            return None
+        return max(self.ci[1] / self.ratio, self.ratio / self.ci[0]) - 1
 
 
 @dataclass(frozen=True, slots=True)

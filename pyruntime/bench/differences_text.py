@@ -13,6 +13,8 @@ from pyruntime.commands.table import table
 __all__ = ["differences_text"]
 
 _WIDTH = 100
+# From here on "no difference" says little more than that it was not measured well.
+_NOISY = 0.25
 
 
 def differences_text(found: Differences) -> str:
@@ -70,7 +72,7 @@ def _block(found: Differences, rows: Sequence[Difference], common: Mapping[str, 
             quantities.text(row.figure, row.after),
             "" if row.ratio is None else f"{row.ratio:.3f}x",
             "" if row.ci is None else f"{row.ci[0]:.3f} to {row.ci[1]:.3f}",
-            row.verdict.upper() if row.verdict in ("better", "worse") else row.verdict,
+            _verdict(row),
         ]
         lines.append([*cells, row.figure])
     shown = [0, *range(2, 7)] if len(found.sides) == 2 else range(7)
@@ -81,6 +83,16 @@ def _block(found: Differences, rows: Sequence[Difference], common: Mapping[str, 
     )
     title = _describe(rows[0].configuration, common)
     return f"{title}\n{text}" if title else text
+
+
+def _is_noisy(row: Difference) -> bool:
+    return row.verdict == "no difference" and (row.seen_from or 0.0) > _NOISY
+
+
+def _verdict(row: Difference) -> str:
+    if row.verdict in ("better", "worse"):
+        return row.verdict.upper()
+    return "no difference seen, noisy" if _is_noisy(row) else row.verdict
 
 
 def _checks(checks: Sequence[Check], common: Mapping[str, Any]) -> str:
@@ -106,10 +118,10 @@ def _in_short(found: Differences, common: Mapping[str, Any]) -> str:
     same = [row for row in found.rows if row.verdict == "no difference"]
     if same:
         text = f"no difference: {len(same)} of {len(found.rows)} figures"
-        if widths := [max(row.ci[1], 1 / row.ci[0]) - 1 for row in same if row.ci]:
-            text += (
-                f"; a change of {100 * median(widths):.1f} % would have been seen in half of them"
-            )
+        if sizes := [row.seen_from for row in same if row.seen_from is not None]:
+            text += f"; half of them would have shown a change of {100 * median(sizes):.1f} %"
+        if noisy := sum(map(_is_noisy, same)):
+            text += f", {noisy} not even one of {100 * _NOISY:.0f} %"
         lines.append(text)
     if unknown := sum(row.verdict == "unknown" for row in found.rows):
         lines.append(

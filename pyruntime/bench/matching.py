@@ -1,7 +1,7 @@
 """Which configurations of several sides are the same."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from pyruntime.bench.results import Results
 from pyruntime.bench.sources import Entry, Source, of_results, read_source
 from pyruntime.errors import InvalidInput
 
-__all__ = ["Group", "Input", "Place", "describe", "match", "read_groups"]
+__all__ = ["Group", "Input", "Place", "describe", "match", "read_groups", "split"]
 
 Input = str | os.PathLike[str] | Results
 _Runs = dict[frozenset[tuple[str, Any]], list[Entry]]
@@ -77,15 +77,46 @@ def _labels(groups: Sequence[Sequence[Source]]) -> list[str]:
     return [f"{name} ({number})" for number, name in enumerate(names, 1)]
 
 
+def split(group: Group, field: str) -> list[Group]:
+    """The side taken apart by a field of its configurations. Raises InvalidInput."""
+    entries = [entry for source in group.sources for entry in source.entries]
+    values = list(dict.fromkeys(entry.configuration.get(field) for entry in entries))
+    if len(values) < 2:
+        fields = dict.fromkeys(name for entry in entries for name in entry.configuration)
+        several = [
+            name for name in fields if len({entry.configuration.get(name) for entry in entries}) > 1
+        ]
+        raise InvalidInput(
+            f"by: expected a field with several values ({', '.join(several) or 'there is none'}), "
+            f"got {field!r}"
+        )
+    return [
+        Group(
+            Side(f"{field} {value}", group.side.files),
+            tuple(
+                replace(
+                    source,
+                    entries=tuple(
+                        each for each in source.entries if each.configuration.get(field) == value
+                    ),
+                )
+                for source in group.sources
+            ),
+        )
+        for value in values
+    ]
+
+
 def match(
-    groups: Sequence[Group],
+    groups: Sequence[Group], by: str | None = None
 ) -> tuple[dict[str, dict[str, Any]], list[Place], list[Unmatched]]:
     """Find what is compared, where it can be, and what only some have.
 
     What is compared: fields of the subject that are the same throughout each side and not between
-    the sides, such as the device; by field and side. Raises InvalidInput if there is no place.
+    the sides, such as the device; by field and side. by: a further such field. Raises InvalidInput
+    if there is no place.
     """
-    compared = _compared(groups)
+    compared = _compared(groups, by)
     runs = [_by_key(group.sources, compared) for group in groups]
     labels = [group.side.label for group in groups]
     first = runs[0]
@@ -119,14 +150,16 @@ def match(
     return compared, places, unmatched
 
 
-def describe(configuration: Mapping[str, Any]) -> str:
-    """As "rows=1, concurrency=8"."""
-    return ", ".join(f"{name}={value}" for name, value in configuration.items())
+def describe(
+    configuration: Mapping[str, Any], less: Collection[tuple[str, Any]] = frozenset()
+) -> str:
+    """As "rows=1, concurrency=8", without the fields of `less`."""
+    return ", ".join(f"{k}={v}" for k, v in configuration.items() if (k, v) not in less)
 
 
-def _compared(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
+def _compared(groups: Sequence[Group], by: str | None) -> dict[str, dict[str, Any]]:
     found = {}
-    for name in groups[0].sources[0].subject:
+    for name in dict.fromkeys((*groups[0].sources[0].subject, *([by] if by else ()))):
         values = [
             {entry.configuration.get(name) for source in group.sources for entry in source.entries}
             for group in groups

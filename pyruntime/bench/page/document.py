@@ -47,7 +47,7 @@ def write_page(files: Sequence[File], sections: Sequence[Section], title: str) -
             for i, section in enumerate(sections)
         )
         body.append(f'<nav aria-label="Models"><ul>{links}</ul></nav>')
-    body.append(_notes(files))
+    body.append(_notes(files, [line for section in sections for line in section.lines]))
     for i, section in enumerate(sections):
         body.append(_section(section, f"model-{i}"))
     body.append("<h2>Where this was measured</h2>")
@@ -70,21 +70,21 @@ def _subtitle(files: Sequence[File]) -> str:
     return f"{what} in {len(files)} file{'s' if len(files) != 1 else ''}, measured {span}"
 
 
-def _notes(files: Sequence[File]) -> str:
+def _notes(files: Sequence[File], lines: Sequence[Line]) -> str:
     """What the reader has to know before the plots."""
-    notes = []
-    for file in files:
-        notes += [f"{file.label}: {text}" for text in file.results.warnings]
-        for one in file.results.measurements:
-            where = f"{file.label}, {workload_of(one.configuration)}"
+    notes = [f"{file.label}: {text}" for file in files for text in file.results.warnings]
+    for line in lines:
+        for one in line.measurements:
             texts = list(one.warnings)
             if not one.is_complete:
                 texts.insert(0, "ended early; its figures are those until then")
+            where = f"{line.label}, {workload_of(one.configuration)}"
             notes += [f"{where}: {text}" for text in texts]
-        notes += [
-            f"{file.label}, {workload_of(item.configuration)}: skipped: {item.reason}"
-            for item in file.results.skipped
-        ]
+    notes += [
+        f"{file.label}, {workload_of(item.configuration)}: skipped: {item.reason}"
+        for file in files
+        for item in file.results.skipped
+    ]
     if not notes:
         return ""
     items = "".join(f"<li>{escape(note)}</li>" for note in dict.fromkeys(notes))
@@ -159,12 +159,12 @@ def _cell(figures: Mapping[str, float], ci: Mapping[str, tuple[float, float]], n
 
 
 def _machines(files: Sequence[File]) -> str:
-    facts = {file.label: _facts(file) for file in files}
-    names = list(dict.fromkeys(name for each in facts.values() for name in each))
+    facts = [_facts(file) for file in files]
+    names = list(dict.fromkeys(name for each in facts for name in each))
     head = "".join(f'<th scope="col" class="text">{escape(file.label)}</th>' for file in files)
     rows = [
         f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f'<td class="text">{facts[f.label].get(name, _NONE)}</td>' for f in files)
+        + "".join(f'<td class="text">{each.get(name, _NONE)}</td>' for each in facts)
         + "</tr>"
         for name in names
     ]

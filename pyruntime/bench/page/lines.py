@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pyruntime.bench.files import read_results
 from pyruntime.bench.results import Configuration, Measurement, Results
+from pyruntime.bench.summary import summarize
 from pyruntime.errors import InvalidInput
 
 __all__ = ["File", "Line", "Workload", "make_lines", "read_files", "workload_of"]
@@ -74,7 +77,7 @@ class Line:
 def read_files(
     inputs: Sequence[str | os.PathLike[str] | Results], labels: Sequence[str] | None
 ) -> list[File]:
-    """Read and name them. Raises InvalidInput."""
+    """Read and name them; those of one label are of one thing. Raises InvalidInput."""
     if not inputs:
         raise InvalidInput("report: expected at least one file, got none")
     if labels is not None and len(labels) != len(inputs):
@@ -86,7 +89,7 @@ def read_files(
     names = list(labels) if labels is not None else [Path(path).stem for path, _ in read]
     if labels is None and len(set(names)) != len(names):
         names = [path for path, _ in read]
-    if len(set(names)) != len(names):
+    if labels is None and len(set(names)) != len(names):
         names = [f"{name} ({number})" for number, name in enumerate(names, 1)]
     files = [File(name, *one) for name, one in zip(names, read, strict=True)]
     if not any(file.results.measurements for file in files):
@@ -102,7 +105,8 @@ def make_lines(files: Sequence[File]) -> list[Line]:
             fields = tuple(getattr(one.configuration, name) for name in _SUBJECT)
             key = (file.label, one.configuration.model, *fields)
             groups.setdefault(key, []).append(one)
-    parts = {key: _parts(key, several=len(files) > 1) for key in groups}
+    several = len({file.label for file in files}) > 1
+    parts = {key: _parts(key, several=several) for key in groups}
     # Only what is not the same on all lines tells them apart.
     varies = [len({part[i] for part in parts.values()}) > 1 for i in range(len(_SUBJECT) + 1)]
     labels = {
@@ -118,10 +122,37 @@ def make_lines(files: Sequence[File]) -> list[Line]:
             model=str(key[1]),
             file=str(key[0]),
             names=frozenset(str(part) for part in (key[0], labels[key], *key[2:5]) if part),
-            measurements=tuple(groups[key]),
+            measurements=_merged(groups[key]),
         )
         for key in groups
     ]
+
+
+def _merged(measurements: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    """With those of the same configuration, from several runs, in one."""
+    by_configuration: dict[Configuration, list[Measurement]] = {}
+    for one in measurements:
+        by_configuration.setdefault(one.configuration, []).append(one)
+    return tuple(map(_joined, by_configuration.values()))
+
+
+def _joined(several: Sequence[Measurement]) -> Measurement:
+    if len(several) == 1:
+        return several[0]
+    repetitions = tuple(each for one in several for each in one.repetitions)
+    figures, ci = summarize(repetitions)
+    # What was searched for is in no repetition.
+    for name in several[0].figures.keys() - figures.keys():
+        values = [one.figures[name] for one in several if name in one.figures]
+        figures[name] = float(np.median(values))
+    return dataclasses.replace(
+        several[0],
+        repetitions=repetitions,
+        figures=figures,
+        ci=ci,
+        is_complete=all(one.is_complete for one in several),
+        warnings=tuple(text for one in several for text in one.warnings),
+    )
 
 
 def _parts(key: tuple[object, ...], *, several: bool) -> tuple[str, ...]:

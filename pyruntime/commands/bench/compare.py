@@ -16,6 +16,7 @@ BREACHED = 3
 _EPILOG = f"""examples:
   pyruntime bench compare old.json new.json
   pyruntime bench compare main1.json,main2.json,main3.json patch1.json,patch2.json,patch3.json
+  pyruntime bench compare grid.json --by device
   pyruntime bench compare cpu=a.json gpu=b.json --fail-if 'p99 > 1.1x' --fail-if 'errors > 0.01'
 
 exit status: 0, also where figures differ; {BREACHED} where a --fail-if is surely breached; 1 for a
@@ -39,6 +40,11 @@ def add_parser(benches: Commands) -> None:
         metavar="[LABEL=]A.json[,A2.json...]",
         nargs="+",
         help="a side: one run, or several of the same thing; the first is the baseline",
+    )
+    parser.add_argument(
+        "--by",
+        metavar="FIELD",
+        help="of one side, compare the values of a field: device, provider, threads, rows ...",
     )
     parser.add_argument(
         "--figures",
@@ -72,8 +78,10 @@ def run(args: Namespace) -> int:
 
     if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
         raise InvalidInput(f"--json {args.json}: expected a file in a folder that exists")
-    if len(args.sides) < 2:
-        raise InvalidInput(f"compare: expected at least two sides, got {args.sides[0]!r} alone")
+    if len(args.sides) < 2 and args.by is None:
+        raise InvalidInput(
+            f"compare: expected at least two sides, or --by FIELD, got {args.sides[0]!r} alone"
+        )
     sides = [_split(text) for text in args.sides]
     is_labelled = [label is not None for label, _ in sides]
     if any(is_labelled) and not all(is_labelled):
@@ -85,6 +93,7 @@ def run(args: Namespace) -> int:
         figures=args.figures.split(",") if args.figures else None,
         fail_if=args.fail_if,
         run_to_run=args.run_to_run / 100,
+        by=args.by,
     )
     text = json.dumps(found.to_json(), indent=2)
     if args.json == "-":

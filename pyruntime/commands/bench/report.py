@@ -24,7 +24,7 @@ def add_parser(benches: Commands) -> None:
         "files",
         metavar="[LABEL=]RESULTS.json",
         nargs="+",
-        help="of `bench run --json`; LABEL names it on the page",
+        help="of `bench run --json`; LABEL names it on the page, and files of one label are one",
     )
     parser.add_argument(
         "-o",
