@@ -1,31 +1,43 @@
-"""How often `bench compare` is right about real runs: equals, and a model with 5 % more work.
+"""How often `bench compare` is right about real runs: equals, and 5 % slower.
 
-    python benchmarks/compare_coverage.py --pairs 20 --seconds 2
+    python benchmarks/compare_coverage.py delays --pairs 20 --seconds 2
+    python benchmarks/compare_coverage.py model --pairs 20 --seconds 2
 
-Each run is a process of its own, and the three kinds take turns: a, the same again, and a model
-with a twentieth more of the same layers. Compared are single runs, and groups of three. Prints one
-JSON line.
+`delays`: a server whose delays are drawn from a known distribution (10 ms, lognormal), so that
+little depends on what else the machine does. `model`: one with a twentieth more of the same layers,
+each run a process of its own, where the machine counts. The three kinds take turns. Compared are
+single runs, and groups of three. Prints one JSON line.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from pyruntime import _probe
 from pyruntime.bench import compare
+from pyruntime.bench.files import read_results
 from pyruntime.bench.fingerprint import machine
+from pyruntime.bench.load.over_grpc import OverGrpc
+from pyruntime.bench.point import How, measure_point
+from pyruntime.bench.results import Configuration, Results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LAYERS, WIDTH = 40, 256
-KINDS = {"a": LAYERS, "again": LAYERS, "slower": LAYERS + LAYERS // 20}
+KINDS = {"a": 1.0, "again": 1.0, "slower": 1.05}  # times the work
 FIGURES = ("p50_us", "p99_us", "requests_per_s")
 GROUP = 3
 
@@ -45,16 +57,37 @@ def save_model(path: Path, layers: int) -> None:
         [helper.make_tensor_value_info(f"x{layers}", TensorProto.FLOAT, shape)],
         [numpy_helper.from_array(weight, "w")],
     )
-    path.parent.mkdir()
     opset = [helper.make_opsetid("", 20)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
 
 
-def run(model: Path, output: Path, seconds: float) -> Path:
+def run_model(folder: Path, factor: float, seconds: float) -> Results:
+    model, output = folder / f"layers-{factor:g}" / "layers.onnx", folder / "results.json"
+    if not model.exists():
+        model.parent.mkdir()
+        save_model(model, round(LAYERS * factor))
     command = [sys.executable, "-P", "-m", "pyruntime", "bench", "run", str(model)]
     limits = ["--concurrency", "1", "--seconds", f"{seconds:g}", "--json", str(output)]
     subprocess.run([*command, *limits], check=True, stdout=subprocess.DEVNULL)
-    return output
+    return read_results(output)
+
+
+_seeds = itertools.count()
+
+
+def run_delays(_: Path, factor: float, seconds: float) -> Results:
+    rng = np.random.default_rng(next(_seeds))
+    delays_ns = (factor * 1e7 * rng.lognormal(0, 0.1, 10_000)).astype(np.int64)
+    configuration = Configuration("m", "grpc://delays", "closed", concurrency=32)
+    how = How(seconds=seconds, within=1e-9)  # all of the time, as where it is noisy
+    with (
+        closing(_probe.GrpcResponder(b"", delays_ns, 0, 0, 0, 0)) as responder,
+        closing(OverGrpc(responder.address, "m", b"")) as target,
+    ):
+        point = measure_point(
+            target, configuration, how, on_event=lambda _: None, keep=lambda _: None
+        )
+    return Results("", (), {"machine": machine()}, (point,))
 
 
 def count(sides: list[tuple[Any, Any]]) -> dict[str, Any]:
@@ -71,37 +104,32 @@ def count(sides: list[tuple[Any, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("what", choices=("delays", "model"))
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each run")
     args = parser.parse_args()
+    measure: Callable[[Path, float, float], Results]
+    measure = run_delays if args.what == "delays" else run_model
+    runs: dict[str, list[Results]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        runs: dict[str, list[Path]] = {kind: [] for kind in KINDS}
-        for kind, layers in KINDS.items():
-            save_model(folder / kind / "layers.onnx", layers)
-        for i in range(args.pairs):
-            for kind, files in runs.items():
-                output = folder / f"{kind}-{i}.json"
-                files.append(run(folder / kind / "layers.onnx", output, args.seconds))
-        a, again, slower = runs.values()
-        groups = [
-            [files[i : i + GROUP] for i in range(0, len(files) - GROUP + 1, GROUP)]
-            for files in runs.values()
-        ]
-        print(
-            json.dumps(
-                {
-                    "benchmark": "compare_coverage",
-                    "machine": {k: machine()[k] for k in ("cpu", "cores", "load_1min")},
-                    "seconds": args.seconds,
-                    "equal, single runs": count(list(zip(a, again, strict=True))),
-                    "5 % slower, single runs": count(list(zip(a, slower, strict=True))),
-                    "equal, three runs": count(list(zip(groups[0], groups[1], strict=True))),
-                    "5 % slower, three runs": count(list(zip(groups[0], groups[2], strict=True))),
-                }
-            )
-        )
+        for _ in range(args.pairs):
+            for kind, factor in KINDS.items():
+                runs[kind].append(measure(Path(name), factor, args.seconds))
+    a, again, slower = runs.values()
+    groups = [
+        [some[i : i + GROUP] for i in range(0, len(some) - GROUP + 1, GROUP)]
+        for some in runs.values()
+    ]
+    counts = {
+        "equal, single runs": count(list(zip(a, again, strict=True))),
+        "5 % slower, single runs": count(list(zip(a, slower, strict=True))),
+        "equal, three runs": count(list(zip(groups[0], groups[1], strict=True))),
+        "5 % slower, three runs": count(list(zip(groups[0], groups[2], strict=True))),
+    }
+    here = {key: machine()[key] for key in ("cpu", "cores", "load_1min")}
+    head = {"benchmark": "compare_coverage", "what": args.what, "seconds": args.seconds}
+    print(json.dumps({**head, "machine": here, **counts}))
 
 
 if __name__ == "__main__":

@@ -177,7 +177,9 @@ def test_warnings_of_what_was_measured_are_passed_on() -> None:
     limited = results(
         measurement(EXACTLY, is_complete=False, warnings=("the generator was the limit",))
     )
-    lines = compare(limited, scaled(1), labels=["a", "b"]).warnings
+    busy = results(measurement(EXACTLY), warnings=("other load: 20 % of the processors",))
+    lines = compare(limited, busy, labels=["a", "b"]).warnings
+    assert "b: other load: 20 % of the processors" in lines
     assert any("ended early" in line for line in lines)
     assert any("the generator was the limit" in line for line in lines)
 

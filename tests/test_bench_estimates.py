@@ -10,7 +10,14 @@ import pytest
 from results_for_tests import noisy
 
 from pyruntime.bench import student_t
-from pyruntime.bench.estimates import Run, combine, false_discovery_level, interval, tail
+from pyruntime.bench.estimates import (
+    RUN_TO_RUN,
+    Run,
+    combine,
+    false_discovery_level,
+    interval,
+    tail,
+)
 from pyruntime.bench.judging import judge
 from pyruntime.bench.matching import Place
 from pyruntime.bench.quantities import text
@@ -43,14 +50,16 @@ def share_claimed(runs: int, factor: float, sds: tuple[float, float], trials: in
             Place({"number": i}, one[0], {"after": other[0]})
             for i, (one, other) in enumerate(zip(before, after, strict=True))
         ]
-        claims += any(row.verdict != "no difference" for row in judge(places, ["p50_us"], 0.01))
+        claims += any(
+            row.verdict != "no difference" for row in judge(places, ["p50_us"], RUN_TO_RUN)
+        )
     return claims / trials
 
 
 @pytest.mark.parametrize(
     ("runs", "sds"),
     [
-        (1, (0.008, 0.003)),
+        (1, (0.006, 0.003)),
         (1, (0.0, 0.01)),
         (1, (0.05, 0.05)),  # it drifts while it is measured
         (3, (0.03, 0.01)),
@@ -109,7 +118,7 @@ def test_what_is_claimed_agrees_with_its_interval() -> None:
         )
         for i in range(12)
     ]
-    rows = judge(places, ["p50_us"], 0.01)
+    rows = judge(places, ["p50_us"], RUN_TO_RUN)
     assert {"no difference", "worse"} == {row.verdict for row in rows}
     for row in rows:
         assert row.ci is not None

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from pyruntime.bench.conditions import parse_condition, resolve_figure
 from pyruntime.bench.differences import Differences
+from pyruntime.bench.estimates import RUN_TO_RUN
 from pyruntime.bench.fingerprint_differences import fingerprint_warnings
 from pyruntime.bench.judging import check, judge
 from pyruntime.bench.matching import Group, Input, Place, describe, match, read_groups, split
@@ -19,7 +20,7 @@ def compare(
     labels: Sequence[str] | None = None,
     figures: Sequence[str] | None = None,
     fail_if: Sequence[str] = (),
-    run_to_run: float = 0.01,
+    run_to_run: float = RUN_TO_RUN,
     by: str | None = None,
 ) -> Differences:
     """Set the runs of each side beside those of the first, the baseline.
@@ -78,6 +79,7 @@ def _warnings(groups: Sequence[Group], places: Sequence[Place], run_to_run: floa
     common = set.intersection(*(set(place.configuration.items()) for place in places))
     for group in groups:
         label = group.side.label
+        lines += [f"{label}: {text}" for source in group.sources for text in source.warnings]
         texts = [
             f"{', '.join(filter(None, (label, describe(place.configuration, common))))}: {text}"
             for place in places

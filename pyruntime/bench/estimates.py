@@ -18,7 +18,10 @@ import numpy as np
 
 from pyruntime.bench import student_t
 
-__all__ = ["Estimate", "Run", "combine", "false_discovery_level", "interval", "tail"]
+__all__ = ["RUN_TO_RUN", "Estimate", "Run", "combine", "false_discovery_level", "interval", "tail"]
+
+RUN_TO_RUN = 0.0075
+"""Standard deviation of a figure from one run to the next, as a share, where nothing is known."""
 
 _TRIMMED = 0.2  # of each end
 _FEWEST_TO_TRIM = 8

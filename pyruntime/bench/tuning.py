@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyruntime.bench.choices import Choice, choices, parse_tries
-from pyruntime.bench.estimates import Run, combine, interval
+from pyruntime.bench.estimates import RUN_TO_RUN, Run, combine, interval
 from pyruntime.bench.find_rate import Slo
 from pyruntime.bench.halving import Arm, Measure, Record, halve, take_turns
 from pyruntime.bench.load.inproc import InProcess
@@ -28,8 +28,6 @@ _SEARCHING = 0.6  # share of the time
 _FINALISTS = 3
 _FEWEST_TURNS = 10
 _LEVEL = 0.05
-# Two loads of the same options differ by that much, as in compare().
-_RUN_TO_RUN = 0.01
 _FEWEST_BEYOND = 5  # requests beyond the quantile of the promise
 _QUANTILES = {
     "p50_us": 0.5,
@@ -333,7 +331,7 @@ def _ratio(
     logs = [math.log(b / a) for a, b in values if a > 0 and b > 0]
     if not logs:
         return math.nan, (0.0, math.inf)
-    estimate = combine([Run.of(logs)], _RUN_TO_RUN)
+    estimate = combine([Run.of(logs)], RUN_TO_RUN)
     if math.isnan(estimate.variance):
         return math.exp(estimate.mean), (0.0, math.inf)
     low, high = interval(estimate, level)

@@ -29,8 +29,8 @@ def add_parser(benches: Commands) -> None:
     parser = benches.add_parser(
         "compare",
         help="runs side by side, and whether what differs is more than chance",
-        description="Sets the figures of runs beside those of the first, with ratios and their "
-        "intervals, and says 'no difference' where these say so. Reads what `bench run --json`, "
+        description="Sets the figures of runs beside those of the first, with ratios and their\n"
+        "intervals, and says 'no difference' where these say so. Reads what `bench run --json`,\n"
         "`bench overhead --json` and pytest-benchmark write.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -63,7 +63,7 @@ def add_parser(benches: Commands) -> None:
         "--run-to-run",
         metavar="PERCENT",
         type=float,
-        default=1.0,
+        default=0.75,
         help="how much a figure is taken to vary (standard deviation) between runs of the same "
         "thing, where a side has one run only. Default: %(default)g",
     )
