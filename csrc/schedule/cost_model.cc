@@ -58,6 +58,9 @@ void CostModel::find_limit() {
     const int64_t knee = int64_t{1} << i;
     int64_t limit = knee;
     if (i == largest) limit = knee >= kFirstRows ? knee * 2 : kFirstRows;
+    const uint64_t looks = looks_.load(kRelaxed) + 1;
+    looks_.store(looks, kRelaxed);
+    if (looks % kProbe == 0) limit = std::max(limit, knee * 2);
     limit_.store(std::clamp<int64_t>(limit, 1, kMostRows), kRelaxed);
     return;
   }

@@ -2,7 +2,8 @@
 //
 // Sizes are kept by powers of two: 1, 2, 3 to 4, 5 to 8 and so on, each with the
 // smoothed rows and time of its batches. Up to some size a row gets cheaper the
-// more of them run together; past that knee, batches only take longer.
+// more of them run together; past that knee, batches only take longer. What was
+// once past it is tried again now and then: machines and models change.
 //
 // Threads: all calls from any. Of records made at the same moment one may be lost.
 #pragma once
@@ -49,6 +50,7 @@ class CostModel {
   static constexpr std::size_t kSizes = 18;  // up to 2^17 rows
   static constexpr uint64_t kEnough = 8;     // batches that make a size trustworthy
   static constexpr uint64_t kRevisit = 64;   // batches between two looks at the limit
+  static constexpr uint64_t kProbe = 32;     // looks between two tries of the next larger size
 
   // Under 5 % a gain is not worth the wait.
   static constexpr double kWorth = 0.95;
@@ -65,6 +67,7 @@ class CostModel {
   const bool adapts_;
   std::atomic<int64_t> limit_;
   std::atomic<uint64_t> records_{0};
+  std::atomic<uint64_t> looks_{0};
   std::array<Size, kSizes> sizes_;
 };
 

@@ -79,6 +79,15 @@ TEST_CASE("the limit is where a row gets no cheaper") {
   }
 }
 
+TEST_CASE("a larger size that has become cheap is found again") {
+  CostModel cost(0);
+  run(cost, [](int64_t rows) { return 10'000 + (rows >= 16 ? 3000 : 1000) * rows; });
+  CHECK(cost.limit() == 8);
+  // Whatever made it slow is gone.
+  for (int i = 0; i < 20; ++i) run(cost, [](int64_t rows) { return 10'000 + 1000 * rows; });
+  CHECK(cost.limit() >= 64);
+}
+
 TEST_CASE("a limit that was given stays") {
   CostModel cost(16);
   run(cost, [](int64_t rows) { return 1000 * rows; });
