@@ -20,8 +20,9 @@ struct Batch {
   std::size_t sealed = 0;  // members that are claimed: the first ones
   int64_t rows = 0;
   Bucket* bucket = nullptr;
-  TimePoint oldest{};  // the first member's submission
-  TimePoint latest{};  // when it must run for every member to meet its deadline
+  TimePoint oldest{};           // the first member's submission
+  TimePoint latest{};           // when it must run for every member to meet its deadline
+  TimePoint deadline = kNever;  // the earliest of its members', as far as known when they joined
   TimePoint formed_at{};
 
   bool is_empty() const { return members.empty(); }
@@ -30,6 +31,7 @@ struct Batch {
     sealed = 0;
     rows = 0;
     bucket = nullptr;
+    deadline = kNever;
   }
 };
 

@@ -103,7 +103,8 @@ void Batcher::submit(Request& request) {
   Lane& lane = lane_of(*request.bucket_, request.priority);
   const bool has_deadline = request.deadline != kNever;
   Lane::Entry entry{&request, request.rows_,
-                    has_deadline ? request.deadline : request.submitted_at_ + Lane::kPatience};
+                    has_deadline ? request.deadline : request.submitted_at_ + Lane::kPatience,
+                    has_deadline};
   // A lane has a cell for every request that may wait. A cell can look taken
   // while another thread empties it: some instructions, or a time slice.
   for (int turns = 0; !lane.try_push(entry, has_deadline); ++turns) {
@@ -119,13 +120,14 @@ void Batcher::submit_to(Batch& batch, Request& request) {
   enter(request);
   batch.clear();
   batch.bucket = request.bucket_;
-  add(batch, {&request, request.rows_, {}});
+  add(batch, {&request, request.rows_});
 }
 
 void Batcher::add(Batch& batch, const Lane::Entry& entry) const {
   Request* const request = entry.request;
   batch.members.push_back(request);
   batch.rows += entry.rows;
+  if (entry.is_dated) batch.deadline = std::min(batch.deadline, entry.due);
   if (options_.max_delay.count() == 0) {
     request->prefetch();  // looked at when the batch is sealed
     return;
@@ -279,19 +281,29 @@ bool Batcher::is_full(const Batch& batch) const {
          static_cast<int64_t>(batch.members.size()) >= limit || !is_batching();
 }
 
+bool Batcher::makes_late(const Batch& batch, const Lane::Entry& entry) const {
+  const TimePoint deadline = entry.is_dated ? std::min(batch.deadline, entry.due) : batch.deadline;
+  if (deadline == kNever) return false;
+  const CostModel& cost = batch.bucket->cost;
+  const TimePoint now = clock_.now();
+  // Who is late without it, too, is no reason to run small batches.
+  return now + cost.predict(batch.rows + entry.rows) > deadline &&
+         now + cost.predict(batch.rows) <= deadline;
+}
+
 bool Batcher::collect(Batch& batch, Request*& carry) {
   bool added = false;
   while ((carry == nullptr || batch.is_empty()) && !is_full(batch)) {
     Lane::Entry entry;
     if (carry != nullptr) {
-      entry = {carry, carry->rows_, {}};
+      entry = {carry, carry->rows_, carry->deadline, carry->deadline != kNever};
       carry = nullptr;
     } else if (!(batch.is_empty() ? pop_any(&entry) : pop(*batch.bucket, &entry))) {
       break;
     }
     if (batch.is_empty()) {
       batch.bucket = entry.request->bucket_;
-    } else if (batch.rows + entry.rows > batch.bucket->cost.limit()) {
+    } else if (batch.rows + entry.rows > batch.bucket->cost.limit() || makes_late(batch, entry)) {
       carry = entry.request;
       break;
     }

@@ -117,6 +117,7 @@ class Batcher {
   Lane& lane_of(Bucket& bucket, Priority priority);
   void enter(Request& request);
   void add(Batch& batch, const Lane::Entry& entry) const;
+  bool makes_late(const Batch& batch, const Lane::Entry& entry) const;
   bool has_work_beside(const Bucket& bucket) const;
   bool has_work(std::size_t priority) const;
   bool pop(Bucket& bucket, std::size_t priority, Lane::Entry* entry);

@@ -29,7 +29,8 @@ class Lane {
   struct Entry {
     Request* request = nullptr;
     int64_t rows = 0;
-    TimePoint due{};
+    TimePoint due{};        // its deadline, or when it will have waited for kPatience
+    bool is_dated = false;  // it has a deadline
   };
 
   static constexpr Nanoseconds kPatience = std::chrono::seconds(1);

@@ -318,6 +318,35 @@ TEST_CASE("within a priority the earliest deadline goes first") {
   CHECK(fixture.batcher.is_empty());
 }
 
+TEST_CASE("a batch does not grow past what its most urgent member can wait for") {
+  Fixture fixture({.max_rows = 32});
+  const TimePoint now = fixture.clock.now();
+  const auto us = [](int n) { return std::chrono::microseconds(n); };
+  const RequestRef first = fixture.add(1, 2, Priority::kNormal, now + us(300));
+  for (int i = 0; i < 8; ++i) {  // 100 us a row
+    RequestTestPeer::cost(*first).record(1, 100'000);
+    RequestTestPeer::cost(*first).record(8, 800'000);
+  }
+  std::vector<RequestRef> others;
+  for (int i = 0; i < 6; ++i)
+    others.push_back(fixture.add(1, 2, Priority::kNormal, now + us(5000)));
+  CHECK(fixture.next() == Rows{1, 1, 1});
+  run(fixture);
+  CHECK(fixture.next() == Rows{1, 1, 1, 1});  // the others have time
+  run(fixture);
+}
+
+TEST_CASE("who cannot be in time anyway does not make batches small") {
+  Fixture fixture({.max_rows = 32});
+  const TimePoint now = fixture.clock.now();
+  const RequestRef late = fixture.add(1, 2, Priority::kNormal, now + std::chrono::microseconds(50));
+  for (int i = 0; i < 8; ++i) RequestTestPeer::cost(*late).record(1, 100'000);
+  std::vector<RequestRef> others;
+  for (int i = 0; i < 6; ++i) others.push_back(fixture.add(1));
+  CHECK(fixture.next().size() == 7);
+  run(fixture);
+}
+
 TEST_CASE("a request without a deadline is due a while after it came") {
   Fixture fixture({.max_rows = 1});
   const RequestRef undated = fixture.add(1);
