@@ -360,6 +360,8 @@ def test_the_command_writes_json(files: Path, capsys: pytest.CaptureFixture[str]
     assert [side["label"] for side in made["sides"]] == ["x", "y"]
     assert made["sides"][0]["files"] == ["a.json", "b.json"]
     assert made["rows"][0].keys() >= {"figure", "before", "after", "ratio", "ci", "p", "verdict"}
+    assert main(["bench", "compare", "x=a.json", "y=slow.json", "x=b.json", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == made["rows"]
     written = json.loads((files / "out.json").read_text())
     assert written["sides"][0]["label"] == "a+b"
 
@@ -371,7 +373,7 @@ def test_the_command_writes_json(files: Path, capsys: pytest.CaptureFixture[str]
         (["a.json", "--by", "rows"], "several values (concurrency), got 'rows'"),
         (["a.json", "gone.json"], "gone.json: No such file"),
         (["x=a.json", "b.json"], "LABEL=FILE on all sides or none, got 'b.json'"),
-        (["x=a.json", "x=b.json"], "labels: expected different ones"),
+        (["x=a.json", "x=b.json"], "expected at least two sides"),
         (["a.json", "b.json", "--figures", "p98"], "figures: expected a figure among"),
         (["a.json", "b.json", "--run-to-run", "200"], "run_to_run: expected a share"),
         (

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pyruntime.bench.page.charts import Chart, Curve
 from pyruntime.bench.page.labels import (
     Look,
@@ -287,11 +289,17 @@ def _note(
     axes.annotate(text, at, xytext=offset, textcoords="offset points", color=colour, **fields)
 
 
+def _number(value: float, _: object) -> str:
+    """Of an axis, without exponents."""
+    text = f"{value:,.6g}"
+    return np.format_float_positional(value, 6, trim="-") if "e" in text else text
+
+
 def _ticks(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(5))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_major_formatter(FuncFormatter(_number))
 
 
 def _scale(axis: Any, values: Sequence[float], *, always_log: bool = False) -> None:
@@ -308,7 +316,7 @@ def _scale(axis: Any, values: Sequence[float], *, always_log: bool = False) -> N
     subs = (1.0,) if span > 300 else (1.0, 2.0, 5.0)
     axis.set_major_locator(LogLocator(10, subs, numticks=12))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
+    axis.set_major_formatter(FuncFormatter(_number))
 
 
 def _height(axes: Axes) -> float:

@@ -16,6 +16,7 @@ BREACHED = 3
 _EPILOG = f"""examples:
   pyruntime bench compare old.json new.json
   pyruntime bench compare main1.json,main2.json,main3.json patch1.json,patch2.json,patch3.json
+  pyruntime bench compare old=o1.json old=o2.json old=o3.json new=n1.json new=n2.json new=n3.json
   pyruntime bench compare grid.json --by device
   pyruntime bench compare cpu=a.json gpu=b.json --fail-if 'p99 > 1.1x' --fail-if 'errors > 0.01'
 
@@ -39,7 +40,8 @@ def add_parser(benches: Commands) -> None:
         "sides",
         metavar="[LABEL=]A.json[,A2.json...]",
         nargs="+",
-        help="a side: one run, or several of the same thing; the first is the baseline",
+        help="a side: one run, or several of the same thing, which also one LABEL makes one "
+        "side; the first is the baseline",
     )
     parser.add_argument(
         "--by",
@@ -78,18 +80,14 @@ def run(args: Namespace) -> int:
 
     if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
         raise InvalidInput(f"--json {args.json}: expected a file in a folder that exists")
-    if len(args.sides) < 2 and args.by is None:
+    labels, sides = _sides(args.sides)
+    if len(sides) < 2 and args.by is None:
         raise InvalidInput(
             f"compare: expected at least two sides, or --by FIELD, got {args.sides[0]!r} alone"
         )
-    sides = [_split(text) for text in args.sides]
-    is_labelled = [label is not None for label, _ in sides]
-    if any(is_labelled) and not all(is_labelled):
-        missing = args.sides[is_labelled.index(False)]
-        raise InvalidInput(f"compare: expected LABEL=FILE on all sides or none, got {missing!r}")
     found = compare(
-        *(files for _, files in sides),
-        labels=[label or "" for label, _ in sides] if all(is_labelled) else None,
+        *sides,
+        labels=labels,
         figures=args.figures.split(",") if args.figures else None,
         fail_if=args.fail_if,
         run_to_run=args.run_to_run / 100,
@@ -105,6 +103,22 @@ def run(args: Namespace) -> int:
         if args.json:
             Path(args.json).write_text(text + "\n", encoding="utf-8")
     return BREACHED if found.is_breached else 0
+
+
+def _sides(texts: list[str]) -> tuple[list[str] | None, list[list[str]]]:
+    """Labels, if there are any, and files; those of one label are one side."""
+    from pyruntime.errors import InvalidInput
+
+    pairs = [_split(text) for text in texts]
+    by_label: dict[str, list[str]] = {}
+    for (label, files), text in zip(pairs, texts, strict=True):
+        if label is not None:
+            by_label.setdefault(label, []).extend(files)
+        elif any(other is not None for other, _ in pairs):
+            raise InvalidInput(f"compare: expected LABEL=FILE on all sides or none, got {text!r}")
+    if not by_label:
+        return None, [files for _, files in pairs]
+    return list(by_label), list(by_label.values())
 
 
 def _split(text: str) -> tuple[str | None, list[str]]:
