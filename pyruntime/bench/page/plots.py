@@ -291,7 +291,7 @@ def _note(
 
 def _number(value: float, _: object) -> str:
     """Of an axis, without exponents."""
-    text = f"{value:,.6g}"
+    text = f"{value:,.6g}" if abs(value) < 1e5 else f"{value:,.0f}"
     return np.format_float_positional(value, 6, trim="-") if "e" in text else text
 
 
