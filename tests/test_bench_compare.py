@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import json
 import math
@@ -138,6 +139,24 @@ def test_what_is_too_noisy_to_tell_is_not_passed_off_as_equal() -> None:
     text = differences_text(found)
     assert "no difference seen, noisy" in text
     assert "1 not even one of 25 %" in " ".join(text.split())
+
+
+def test_single_runs_of_a_busy_machine_are_trusted_less() -> None:
+    def disturbed(factor: float) -> Results:
+        one = measurement([factor * us for us in EXACTLY])
+        repetitions = [dataclasses.replace(each, others_share=0.2) for each in one.repetitions]
+        return results(dataclasses.replace(one, repetitions=tuple(repetitions)))
+
+    found = compare(disturbed(1), disturbed(1.3), labels=["a", "b"], figures=["p50"])
+    assert verdicts(found) == {"no difference"}
+    assert any(
+        line.startswith("b: others used up to 20 % of the processors while 1 of its configurations")
+        for line in found.warnings
+    )
+    assert verdicts(compare(disturbed(1), disturbed(2.5), figures=["p50"])) == {"worse"}
+    assert verdicts(compare(disturbed(1), disturbed(1.3), run_to_run=0.01)) == {"worse"}
+    several = [[disturbed(factor) for _ in range(3)] for factor in (1, 1.3)]
+    assert verdicts(compare(*several, figures=["p50"])) == {"worse"}
 
 
 def test_several_runs_a_side_are_worth_more_than_one() -> None:

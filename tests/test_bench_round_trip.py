@@ -47,6 +47,15 @@ def test_runs_are_reported(files: list[str], tmp_path: Path) -> None:
         assert expected in text
 
 
+def test_what_others_used_meanwhile_is_known(files: list[str]) -> None:
+    from pyruntime.bench.files import read_results
+
+    for measurement in read_results(files[0]).measurements:
+        for repetition in measurement.repetitions:
+            assert repetition.others_share is not None
+            assert 0 <= repetition.others_share <= 1
+
+
 def test_runs_become_frames(files: list[str]) -> None:
     pytest.importorskip("pandas")
     from pyruntime.bench.files import read_results

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pyruntime.bench.conditions import parse_condition, resolve_figure
 from pyruntime.bench.differences import Differences
-from pyruntime.bench.estimates import RUN_TO_RUN
+from pyruntime.bench.estimates import DISTURBED, RUN_TO_RUN
 from pyruntime.bench.fingerprint_differences import fingerprint_warnings
 from pyruntime.bench.judging import check, judge
 from pyruntime.bench.matching import Group, Input, Place, describe, match, read_groups, split
@@ -20,7 +20,7 @@ def compare(
     labels: Sequence[str] | None = None,
     figures: Sequence[str] | None = None,
     fail_if: Sequence[str] = (),
-    run_to_run: float = RUN_TO_RUN,
+    run_to_run: float | None = None,
     by: str | None = None,
 ) -> Differences:
     """Set the runs of each side beside those of the first, the baseline.
@@ -32,7 +32,7 @@ def compare(
     figures: those to compare, ["all"], or None: the usual ones, of those that the files have.
     fail_if: conditions such as "p99 > 1.1x"; see docs/benchmarking.md.
     run_to_run: standard deviation of a figure from one run to the next, as a share, assumed for a
-    side of a single run.
+    side of a single run; None: 0.75 %, or 15 % for a run during which others used the machine.
     by: a field of the configurations, such as "device": of one side, each value of it becomes one.
 
     Raises InvalidInput: a file that is none of those, sides without a configuration in common, a
@@ -42,7 +42,7 @@ def compare(
         raise InvalidInput(f"compare: expected one side to take apart by {by}, got {len(sides)}")
     if by is None and len(sides) < 2:
         raise InvalidInput(f"compare: expected at least two sides, got {len(sides)}")
-    if not 0 <= run_to_run < 1:
+    if run_to_run is not None and not 0 <= run_to_run < 1:
         raise InvalidInput(f"run_to_run: expected a share from 0 to 1, got {run_to_run:g}")
     groups = read_groups(sides, labels)
     if by is not None:
@@ -70,7 +70,9 @@ def compare(
     )
 
 
-def _warnings(groups: Sequence[Group], places: Sequence[Place], run_to_run: float) -> list[str]:
+def _warnings(
+    groups: Sequence[Group], places: Sequence[Place], run_to_run: float | None
+) -> list[str]:
     first, *others = groups
     lines = []
     for group in others:
@@ -91,9 +93,33 @@ def _warnings(groups: Sequence[Group], places: Sequence[Place], run_to_run: floa
             lines.append(f"{label}: {len(texts) - _MOST_ALIKE} more such warnings")
     single = [group.side.label for group in groups if len(group.sources) == 1]
     if single:
+        usual = 100 * (RUN_TO_RUN if run_to_run is None else run_to_run)
         lines.append(
             f"one run of {' and '.join(single)} tells nothing of the next: it is taken to vary by "
-            f"{100 * run_to_run:g} %, or by as much as its repetitions do if that is more; three "
-            "or more runs a side (a1.json,a2.json,a3.json) measure it"
+            f"{usual:g} %, or by as much as its repetitions do if that is more; three or more runs "
+            "a side (a1.json,a2.json,a3.json) measure it"
         )
+    if run_to_run is None:
+        lines += _disturbed(groups, places)
     return list(dict.fromkeys(lines))
+
+
+def _disturbed(groups: Sequence[Group], places: Sequence[Place]) -> list[str]:
+    """Of single runs, for which it changes what is claimed."""
+    lines = []
+    for group in groups:
+        label = group.side.label
+        runs = [
+            run
+            for place in places
+            for run in (place.before if group is groups[0] else place.after.get(label, ()))
+            if run.is_disturbed
+        ]
+        if runs and len(group.sources) == 1:
+            most = max(run.others_share or 0.0 for run in runs)
+            lines.append(
+                f"{label}: others used up to {100 * most:.0f} % of the processors while "
+                f"{len(runs)} of its configurations were measured, which are therefore taken to "
+                f"vary by {100 * DISTURBED:.0f} %"
+            )
+    return lines

@@ -91,7 +91,7 @@ class Differences:
     there, where that is what sets them apart.
     rows: by configuration, then by figure, then by side.
     warnings: what the reader has to know about these figures.
-    run_to_run: the allowance for sides of a single run, as a share.
+    run_to_run: the allowance for sides of a single run, as a share; None: the usual one.
     """
 
     sides: tuple[Side, ...]
@@ -100,7 +100,7 @@ class Differences:
     unmatched: tuple[Unmatched, ...]
     checks: tuple[Check, ...]
     warnings: tuple[str, ...]
-    run_to_run: float
+    run_to_run: float | None
 
     @property
     def is_breached(self) -> bool:

@@ -18,10 +18,22 @@ import numpy as np
 
 from pyruntime.bench import student_t
 
-__all__ = ["RUN_TO_RUN", "Estimate", "Run", "combine", "false_discovery_level", "interval", "tail"]
+__all__ = [
+    "DISTURBED",
+    "RUN_TO_RUN",
+    "Estimate",
+    "Run",
+    "combine",
+    "false_discovery_level",
+    "interval",
+    "tail",
+]
 
 RUN_TO_RUN = 0.0075
 """Standard deviation of a figure from one run to the next, as a share, where nothing is known."""
+
+DISTURBED = 0.15
+"""The same where others used the machine: whoever shares a core is slower by 20 to 40 %."""
 
 _TRIMMED = 0.2  # of each end
 _FEWEST_TO_TRIM = 8

@@ -1,13 +1,22 @@
 """Whether what differs between two sides is more than chance."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pyruntime.bench.conditions import Condition
 from pyruntime.bench.differences import Check, Difference, Verdict
-from pyruntime.bench.estimates import Estimate, Run, combine, false_discovery_level, interval, tail
+from pyruntime.bench.estimates import (
+    DISTURBED,
+    RUN_TO_RUN,
+    Estimate,
+    Run,
+    combine,
+    false_discovery_level,
+    interval,
+    tail,
+)
 from pyruntime.bench.matching import Place
 from pyruntime.bench.quantities import is_better_higher
 from pyruntime.bench.sources import Entry, Observed, Stated
@@ -19,9 +28,12 @@ _LEVEL = 0.05
 
 
 def judge(
-    places: Sequence[Place], figures: Sequence[str], run_to_run: float
+    places: Sequence[Place], figures: Sequence[str], run_to_run: float | None
 ) -> tuple[Difference, ...]:
-    """A row for each figure that both sides have."""
+    """A row for each figure that both sides have.
+
+    run_to_run: see compare(); None: what a run that was disturbed, or not, is taken to vary by.
+    """
     pairs = [
         pair
         for place in places
@@ -35,7 +47,7 @@ def judge(
 
 
 def check(
-    conditions: Sequence[Condition], places: Sequence[Place], run_to_run: float
+    conditions: Sequence[Condition], places: Sequence[Place], run_to_run: float | None
 ) -> tuple[Check, ...]:
     """Each condition wherever it concerns. Raises InvalidInput if that is nowhere."""
     checks = [one for condition in conditions for one in _check_one(condition, places, run_to_run)]
@@ -85,7 +97,7 @@ class _Pair:
         )
 
 
-def _pairs(place: Place, name: str, run_to_run: float) -> list[_Pair]:
+def _pairs(place: Place, name: str, run_to_run: float | None) -> list[_Pair]:
     before = _estimate(name, place.before, run_to_run)
     if before is None:
         return []
@@ -96,7 +108,7 @@ def _pairs(place: Place, name: str, run_to_run: float) -> list[_Pair]:
     ]
 
 
-def _estimate(name: str, runs: Iterable[Entry], run_to_run: float) -> Estimate | None:
+def _estimate(name: str, runs: Sequence[Entry], run_to_run: float | None) -> Estimate | None:
     is_log = _is_log(name)
     made = [
         run
@@ -104,6 +116,8 @@ def _estimate(name: str, runs: Iterable[Entry], run_to_run: float) -> Estimate |
         if (observed := entry.figures.get(name)) is not None
         if (run := _run(observed, is_log)) is not None
     ]
+    if run_to_run is None:
+        run_to_run = DISTURBED if any(run.is_disturbed for run in runs) else RUN_TO_RUN
     return combine(made, run_to_run if is_log else 0.0) if made else None
 
 
@@ -132,7 +146,9 @@ def _direction(name: str, is_more: bool) -> Verdict:
     return "better" if is_more == is_better else "worse"
 
 
-def _check_one(condition: Condition, places: Sequence[Place], run_to_run: float) -> list[Check]:
+def _check_one(
+    condition: Condition, places: Sequence[Place], run_to_run: float | None
+) -> list[Check]:
     """What is beyond the limit is "not shown" as yet."""
     is_log = _is_log(condition.figure)
     limit: Any = condition.limit

@@ -217,7 +217,8 @@ class _Point:
         """None where it is over."""
         if self._ended:
             return None
-        with Watch(self._target, self._gpu) as watch:
+        is_inproc = self._configuration.target == "inproc"
+        with Watch(self._target, self._gpu, is_inproc=is_inproc) as watch:
             seen = send(self._slice_s, self._next_number())
         self._ended = seen.ended
         if seen.requests + sum(seen.errors.values()) == 0:
@@ -238,6 +239,7 @@ class _Point:
             peak_bytes=used.peak_bytes,
             batch_rows=used.batch_rows,
             gpu=used.gpu,
+            others_share=used.others_share,
         )
         self._repetitions.append(one)
         return one

@@ -74,6 +74,8 @@ class Repetition:
     peak_bytes: of its resident memory.
     batch_rows: runs of the engine by their rows, None where the server does not say.
     gpu: "utilization", "memory_bytes", "sm_clock_mhz", "energy_j"; None without one.
+    others_share: of all processors of this machine, what neither the generator nor the server used
+    but others; None where that is unknown.
     """
 
     seconds: float
@@ -86,6 +88,7 @@ class Repetition:
     peak_bytes: int | None = None
     batch_rows: Mapping[int, int] | None = None
     gpu: Mapping[str, float] | None = None
+    others_share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,17 +27,27 @@ class Stated:
 
 Observed = Sequence[float] | Stated
 
+# As of the check of the environment before a run.
+_DISTURBING = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One configuration, and by name its figures: of each repetition, or as stated.
 
     warnings: about this one.
+    others_share: of the processors, that others used meanwhile; None where that is unknown.
     """
 
     configuration: Mapping[str, Any]
     figures: Mapping[str, Observed]
     warnings: tuple[str, ...] = ()
+    others_share: float | None = None
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether others used so much that it may have been slower for that."""
+        return (self.others_share or 0.0) > _DISTURBING
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +116,9 @@ def _entry(measurement: Measurement) -> Entry:
     warnings = list(measurement.warnings)
     if not measurement.is_complete:
         warnings.insert(0, "ended early; these are the figures until then")
-    return Entry(configuration, figures, tuple(warnings))
+    shares = [one.others_share for one in measurement.repetitions if one.others_share is not None]
+    others_share = float(np.mean(shares)) if shares else None
+    return Entry(configuration, figures, tuple(warnings), others_share)
 
 
 def _of_results_json(value: dict[str, Any], where: str) -> Source:

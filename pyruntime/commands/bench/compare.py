@@ -65,9 +65,9 @@ def add_parser(benches: Commands) -> None:
         "--run-to-run",
         metavar="PERCENT",
         type=float,
-        default=0.75,
         help="how much a figure is taken to vary (standard deviation) between runs of the same "
-        "thing, where a side has one run only. Default: %(default)g",
+        "thing, where a side has one run only. Default: 0.75, or 15 for a run "
+        "during which others used the machine",
     )
     parser.add_argument("--json", metavar="FILE", help="write the comparison there; -: print it")
     parser.set_defaults(run=run)
@@ -90,7 +90,7 @@ def run(args: Namespace) -> int:
         labels=labels,
         figures=args.figures.split(",") if args.figures else None,
         fail_if=args.fail_if,
-        run_to_run=args.run_to_run / 100,
+        run_to_run=None if args.run_to_run is None else args.run_to_run / 100,
         by=args.by,
     )
     text = json.dumps(found.to_json(), indent=2)
