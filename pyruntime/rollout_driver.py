@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -12,14 +11,13 @@ from pyruntime.errors import ModelNotFound, PyRuntimeError
 from pyruntime.rollout import Observation, RolloutMachine
 
 if TYPE_CHECKING:
+    import logging
     from collections.abc import Callable
 
     from pyruntime.rollout import Rollout
     from pyruntime.runtime import Runtime
 
 __all__ = ["RolloutDriver", "RolloutStatus"]
-
-_log = logging.getLogger("pyruntime.rollout")
 
 LOOK_EVERY_S = 0.5
 
@@ -95,7 +93,7 @@ class RolloutDriver:
             try:
                 self._look_at(name, machine)
             except PyRuntimeError as error:  # its state could not be kept: it stays where it is
-                _log.warning("rollout of model '%s': %s", name, error)
+                _log().warning("rollout of model '%s': %s", name, error)
 
     def _look_at(self, name: str, machine: RolloutMachine) -> None:
         before = machine.rollout
@@ -105,11 +103,11 @@ class RolloutDriver:
         machine.enter(self._runtime._routes.move_on(name, before, after))
         version = f"model '{name}' version {after.version}"
         if after.status == "rolled_back":
-            _log.warning("%s: rolled back %s", version, after.reason)
+            _log().warning("%s: rolled back %s", version, after.reason)
         elif after.status == "promoted":
-            _log.info("%s: promoted, it answers all requests", version)
+            _log().info("%s: promoted, it answers all requests", version)
         else:
-            _log.info("%s: %g %% of the requests", version, after.percent)
+            _log().info("%s: %g %% of the requests", version, after.percent)
 
     def _observe(self, name: str, rollout: Rollout) -> Observation:
         missing = []
@@ -129,3 +127,10 @@ class RolloutDriver:
                     self._thread = None
                     return
                 self._changed.wait(self._look_every_s)
+
+
+def _log() -> logging.Logger:
+    """Logger of rollouts; its module is not worth its import for who has none."""
+    import logging
+
+    return logging.getLogger("pyruntime.rollout")

@@ -31,3 +31,9 @@ def test_bench_idle_watches_the_threads_of_three_instances() -> None:
     figures = run("bench_idle", "--seconds", "0.2")
     assert "pyrt-instance" in figures["by_thread_name_ns"]
     assert figures["process_ns"] >= 0
+
+
+def test_bench_import_holds_the_package_against_numpy() -> None:
+    figures = run("bench_import", "--turns", "1")
+    assert figures["least_ms"]["pyruntime"] > 0
+    assert figures["least_ms"].keys() == {"nothing", "numpy", "pyruntime"}

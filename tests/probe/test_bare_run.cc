@@ -1,4 +1,4 @@
-// The sides of the benchmarks: the engine alone, and requests in flight.
+// The engine alone, one run after the other.
 #include <array>
 #include <chrono>
 #include <vector>
@@ -7,40 +7,11 @@
 
 #include "engine/onnx_fixture.h"
 #include "probe/bare_run.h"
-#include "probe/closed_loop.h"
-#include "schedule/echo_model.h"
+#include "probe/slice.h"
 
 namespace pyruntime {
 
 using namespace std::chrono_literals;
-
-TEST_CASE("a closed loop counts what the model completes, and is used again") {
-  const auto model = load_echo();
-  Numbers numbers = rows_of_four(1, 0);
-  const std::array<Tensor, 1> inputs = {numbers.view()};
-  ClosedLoop loop(*model, inputs, 8);
-  int64_t requests = 0;
-  for (int i = 0; i < 3; ++i) {
-    const Slice slice = loop.measure(5ms);
-    CHECK(slice.requests >= 8);
-    CHECK(slice.elapsed_ns >= Nanoseconds(5ms).count());
-    // The first of each caller is timed, and every eighth after it.
-    CHECK(static_cast<int64_t>(slice.times_ns.size()) >= slice.requests / 8);
-    CHECK(static_cast<int64_t>(slice.times_ns.size()) <= slice.requests / 8 + 8);
-    requests += slice.requests;
-  }
-  CHECK(model->outstanding() == 0);
-  CHECK(model->stats().completed == static_cast<uint64_t>(requests));
-}
-
-TEST_CASE("a closed loop gives up with what a request failed with") {
-  const auto model = load_echo();
-  Numbers numbers = rows_of_four(1, 0);
-  const std::array<Tensor, 1> inputs = {numbers.view()};
-  ClosedLoop loop(*model, inputs, 4);
-  model->stop_accepting();
-  CHECK(error_of([&] { loop.measure(1ms); }).code() == ErrorCode::kUnavailable);
-}
 
 TEST_CASE("requests one by one run at least once, and their times fill the slice") {
   int runs = 0;
