@@ -226,7 +226,10 @@ class GrpcCalls(grpc.GenericRpcHandler):
         return model_messages.metadata(model, [other.version for other in models])
 
     def _model_config(self, request: Any) -> Any:
-        return _ModelConfigResponse(config=model_messages.config(self._find(request)))
+        model = self._find(request)
+        config = self._management.repository.config(model.name) if self._management else None
+        versions = config.versions if config is not None else None
+        return _ModelConfigResponse(config=model_messages.config(model, versions))
 
     def _model_statistics(self, request: Any) -> Any:
         if request.name and request.version:

@@ -78,9 +78,19 @@ class RepositoryCalls:
     def load(self, request: Any) -> Any:
         """Answer RepositoryModelLoad."""
         self._check_name(request)
-        parameters = request.parameters
-        _check_parameters(parameters, ("version",))
-        self._repository.load(request.model_name, _version(parameters))
+        parameters = {
+            name: value
+            for name, value in request.parameters.items()
+            if not name.startswith(_FILE_PREFIX)
+        }
+        files = {
+            name.removeprefix(_FILE_PREFIX): value.bytes_param
+            for name, value in request.parameters.items()
+            if name.startswith(_FILE_PREFIX)
+        }
+        _check_parameters(parameters, ("version", "config", "file:PATH"))
+        config = parameters["config"].string_param if "config" in parameters else None
+        self._repository.load(request.model_name, _version(parameters), config=config, files=files)
         return _LoadResponse()
 
     def unload(self, request: Any) -> Any:
@@ -97,6 +107,9 @@ class RepositoryCalls:
                 "repository_name: expected none, as there is one repository, got "
                 f"{request.repository_name!r}"
             )
+
+
+_FILE_PREFIX = "file:"
 
 
 def _check_parameters(parameters: Mapping[str, Any], known: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ from pyruntime._core import data_type_protocol_name
 from pyruntime.frontends import protocol
 
 if TYPE_CHECKING:
-    from pyruntime.config import InstanceGroup
+    from pyruntime.config import InstanceGroup, Versions
     from pyruntime.runtime import Model
     from pyruntime.telemetry import LatencyStats
     from pyruntime.tensors import TensorSpec
@@ -49,8 +49,8 @@ def metadata(model: Model, versions: list[int]) -> Any:
     return message
 
 
-def config(model: Model) -> Any:
-    """Build ModelConfig."""
+def config(model: Model, versions: Versions | None) -> Any:
+    """Build ModelConfig. versions: the model's policy; None: what was loaded by hand is served."""
     platform, backend = _platform(model)
     batching = model.options.batching
     message = _ModelConfig(
@@ -60,7 +60,12 @@ def config(model: Model) -> Any:
         max_batch_size=batching.most_rows if model.is_batchable else 0,
         default_model_filename="model.onnx" if backend == "onnxruntime" else "",
     )
-    message.version_policy.all.SetInParent()
+    if versions is None or versions.all:
+        message.version_policy.all.SetInParent()
+    elif versions.specific:
+        message.version_policy.specific.versions.extend(versions.specific)
+    else:
+        message.version_policy.latest.num_versions = versions.newest or 1
     # Where there is a batch dimension, `dims` are those behind it.
     skip = 1 if model.is_batchable else 0
     for specs, tensors in ((model.inputs, message.input), (model.outputs, message.output)):

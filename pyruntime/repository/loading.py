@@ -36,6 +36,8 @@ def load_version(runtime: Runtime, found: FoundModel, version: FoundVersion) -> 
     begin = time.perf_counter()
     config = found.config
     notes: list[str] = []
+    if config.ignored:
+        notes.append("its configuration has what means nothing here: " + ", ".join(config.ignored))
 
     def prepare(model: Model) -> None:
         check_claims(model, config)

@@ -20,6 +20,7 @@ from pyruntime.errors import (
 )
 from pyruntime.repository.lifecycle import Lifecycle
 from pyruntime.repository.load_threads import LoadThreads
+from pyruntime.repository.override import make_override
 from pyruntime.repository.records import ModelRecord
 from pyruntime.repository.scan import FoundModel, scan, scan_model
 from pyruntime.repository.status import State, VersionStatus
@@ -27,7 +28,7 @@ from pyruntime.repository.watcher import Watcher
 from pyruntime.runtime import Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
     from os import PathLike
     from types import TracebackType
@@ -141,19 +142,30 @@ class ModelRepository:
         name: str,
         version: int | None = None,
         *,
+        config: str | None = None,
+        files: Mapping[str, bytes] | None = None,
         timeout_s: float | None = None,
     ) -> None:
         """Load a model's versions as its policy says, or one more version of it.
 
         What is loaded already is loaded again only if its files have changed. Returns when it is
-        served. Raises ModelNotFound, DeadlineExceeded (it goes on loading), and why it could not
-        be loaded; then what was served before still is.
+        served.
+
+        config: in place of the model's own: JSON or text of Triton's ModelConfig, or a model.toml.
+        files: with `config`, in place of the model's folder, by their paths in it:
+            "1/model.onnx". Both hold until the next load of the model.
+
+        Raises ModelNotFound, DeadlineExceeded (it goes on loading), and why it could not be
+        loaded; then what was served before still is.
         """
         with self._lock:
-            self._check_open()
-            record = self._known(name)
-            before = (record.is_served, set(record.asked), set(record.refused))
+            root = self._check_open()
+        override = make_override(root, name, config, files or {}, self._defaults)
+        with self._lock:
+            record = self._known(name, is_new=override is not None)
+            before = (record.is_served, set(record.asked), set(record.refused), record.override)
             record.is_served, record.is_waiting = True, False
+            record.override = override
             if version is None:
                 record.refused.clear()
             else:
@@ -164,7 +176,7 @@ class ModelRepository:
             error = self._why_not_loaded(record, version, failures)
             if error is not None:
                 record.is_served = before[0] or bool(record.loaded())
-                record.asked, record.refused = before[1], before[2]
+                record.asked, record.refused, record.override = before[1:]
         if error is not None:
             raise error
 
@@ -216,6 +228,12 @@ class ModelRepository:
                     record.asked.discard(version)
             for number in loaded if version is None else [version]:
                 self._lifecycle.unload(record, number, "unloaded on demand")
+
+    def config(self, name: str) -> ModelConfig | None:
+        """Give the configuration that a model was loaded with last, None if it was not seen."""
+        with self._lock:
+            record = self._records.get(name)
+            return record.found.config if record is not None and record.found else None
 
     def listen(self, listener: Callable[[VersionStatus], None]) -> None:
         """Have `listener` called with each version that was loaded, refused or unloaded.
@@ -284,6 +302,8 @@ class ModelRepository:
             return self._lifecycle.settle(record, found, retry=retry)
 
     def _look(self, root: Path, record: ModelRecord) -> FoundModel | None:
+        if record.override is not None:
+            return record.override.look(root, self._defaults)
         return scan_model(root, record.name, self._defaults)
 
     # On any.
@@ -303,10 +323,11 @@ class ModelRepository:
             raise Unavailable(f"model '{name}': the repository is closed") from None
         return failures
 
-    def _known(self, name: str) -> ModelRecord:
+    def _known(self, name: str, *, is_new: bool = False) -> ModelRecord:
         """Give a model that is in the folder, seen before or not. Under the lock."""
         record = self._records.get(name)
-        if record is None and self._root is not None and scan_model(self._root, name) is not None:
+        root = self._root
+        if record is None and root is not None and (is_new or scan_model(root, name) is not None):
             record = self._records[name] = ModelRecord(name)
         if record is None:
             raise ModelNotFound(f"model '{name}': not in the repository {self._given_root}")
@@ -324,10 +345,11 @@ class ModelRepository:
         for model in new:
             self._submit(model.name).result()
 
-    def _check_open(self) -> None:
+    def _check_open(self) -> Path:
         if self._is_closed or self._root is None:
             state = "closed" if self._is_closed else "not started"
             raise Unavailable(f"the repository is {state}")
+        return self._root
 
     def _tell(self, status: VersionStatus) -> None:
         with self._lock:

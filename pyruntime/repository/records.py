@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING
 from pyruntime.repository.status import State, VersionStatus
 
 if TYPE_CHECKING:
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
-
-    from pyruntime.config.model import ModelConfig
     from pyruntime.errors import PyRuntimeError
     from pyruntime.model import Model
+    from pyruntime.repository.override import Override
     from pyruntime.repository.scan import FoundModel, Stamp
 
-__all__ = ["ModelRecord", "Override", "VersionRecord"]
+__all__ = ["ModelRecord", "VersionRecord"]
 
 
 @dataclass(slots=True)
@@ -54,18 +51,6 @@ class VersionRecord:
             self.is_kept,
             self.seconds,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """What a load call gave in place of the repository's files.
-
-    config: in place of the folder's. folder: of the files, where there are any.
-    """
-
-    config: ModelConfig | None
-    folder: Path | None = None
-    files: TemporaryDirectory[str] | None = None  # removed when this is forgotten
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyruntime.config.files import read_model_config
@@ -18,6 +18,7 @@ from pyruntime.errors import InvalidInput
 __all__ = ["FoundModel", "FoundVersion", "Stamp", "scan", "scan_model"]
 
 CONFIG_FILE = "model.toml"
+TRITON_CONFIG_FILE = "config.pbtxt"
 
 # What can stand in a URL's path, a metric's label and a file's name alike.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,254}")
@@ -82,8 +83,17 @@ def scan(repository: Path, defaults: ModelConfig | None = None) -> list[FoundMod
     return [model for model in found if model is not None]
 
 
-def scan_model(root: Path, name: str, defaults: ModelConfig | None = None) -> FoundModel | None:
-    """Look at one model; None if there is no such folder. root: resolved."""
+def scan_model(
+    root: Path,
+    name: str,
+    defaults: ModelConfig | None = None,
+    *,
+    given: ModelConfig | None = None,
+) -> FoundModel | None:
+    """Look at one model; None if there is no such folder. root: resolved.
+
+    given: in place of the folder's own configuration.
+    """
     defaults = ModelConfig() if defaults is None else defaults
     folder = root / name
     if not (folder.is_dir() or folder.is_symlink()):
@@ -96,17 +106,18 @@ def scan_model(root: Path, name: str, defaults: ModelConfig | None = None) -> Fo
     if not folder.is_dir():
         return None  # a link to a file
     problem = _why_outside(root, folder / CONFIG_FILE)
+    problem = problem or _why_outside(root, folder / TRITON_CONFIG_FILE)
     if problem is not None:
         return FoundModel(name, folder, defaults, problem=problem)
     try:
-        stamp = stamp_of(folder, (CONFIG_FILE,))
+        stamp = stamp_of(folder, (CONFIG_FILE, TRITON_CONFIG_FILE))
         names = [path for path in _visible(folder) if path.is_dir() or path.is_symlink()]
     except OSError as error:
         return FoundModel(name, folder, defaults, problem=f"model's folder: {error.strerror}")
     config = defaults
     try:
-        if stamp:
-            config = read_model_config(folder / CONFIG_FILE)
+        files = {file for file, *_ in stamp}
+        config = _read_config(folder, files, defaults) if given is None else given
     except InvalidInput as error:
         problem = str(error)
     names.sort(key=lambda path: (not path.name.isdigit(), len(path.name), path.name))
@@ -114,6 +125,19 @@ def scan_model(root: Path, name: str, defaults: ModelConfig | None = None) -> Fo
     if not versions and problem is None:
         problem = "expected a version folder, found none"
     return FoundModel(name, folder, config, versions, problem, stamp)
+
+
+def _read_config(folder: Path, files: set[str], defaults: ModelConfig) -> ModelConfig:
+    if CONFIG_FILE in files:
+        config = read_model_config(folder / CONFIG_FILE)
+        if TRITON_CONFIG_FILE in files:
+            config = replace(config, ignored=(f"{TRITON_CONFIG_FILE} beside {CONFIG_FILE}",))
+        return config
+    if TRITON_CONFIG_FILE in files:
+        from pyruntime.config.triton import read_triton_config
+
+        return read_triton_config(folder / TRITON_CONFIG_FILE, defaults)
+    return defaults
 
 
 def stamp_of(folder: Path, names: tuple[str, ...] | None = None) -> Stamp:

@@ -138,3 +138,41 @@ def test_unknown_parameters_are_named(serve: Callable[..., str]) -> None:
         request = protocol.message_class("RepositoryIndexRequest")(repository_name="r")
         with pytest.raises(InvalidInput, match="repository_name"):
             client._call("RepositoryIndex", 10, request)
+
+
+def test_triton_client_overrides_configuration_and_files(serve: Callable[..., str]) -> None:
+    import json
+
+    with triton.InferenceServerClient(serve()) as client:
+        client.load_model("m", config='{"max_batch_size": 3, "version_policy": {"all": {}}}')
+        config = client.get_model_config("m").config
+        assert config.max_batch_size == 3
+        assert config.version_policy.HasField("all")
+        assert client.is_model_ready("m", "1")
+
+        files = {"file:5/model.onnx": MODEL.read_bytes()}
+        client.load_model("new", config=json.dumps({"max_batch_size": 2}), files=files)
+        assert client.is_model_ready("new", "5")
+        client.load_model("m")  # as in its folder again
+        assert client.get_model_config("m").config.version_policy.latest.num_versions == 1
+
+        for parameters, said in (
+            ({"config": '{"max_batch_sizes": 3}'}, "config: expected a ModelConfig as JSON"),
+            ({"config": "{}", "files": {"file:model.onnx": b"x"}}, "expected VERSION/FILE"),
+            ({"config": "{}", "files": {"file:1/../../x": b"x"}}, "expected VERSION/FILE"),
+            ({"config": "{}", "files": {"file:9/model.onnx": b"junk"}}, "version 9"),
+        ):
+            with pytest.raises(triton.InferenceServerException, match=said):
+                client.load_model("m", **parameters)
+            assert client.is_model_ready("m", "2")
+
+
+def test_a_model_toml_is_taken_as_configuration(serve: Callable[..., str]) -> None:
+    with Client(serve()) as client:
+        client.load("m", config="[versions]\nspecific = [1]\n")
+        ready = client.repository_index(ready_only=True).models
+        assert [one.version for one in ready if one.name == "m"] == ["1", "2"]  # 2 is kept
+        with pytest.raises(InvalidInput, match="config: versions: expected keys among"):
+            client.load("m", config="[versions]\nlast = 1\n")
+        with pytest.raises(InvalidInput, match="config: expected TOML"):
+            client.load("m", config="[versions\n")
