@@ -103,9 +103,9 @@ template <typename T>
 Difference compare(const Tensor& expected, const Tensor& actual, int64_t count,
                    const Tolerance& tolerance) {
   Comparison comparison(tolerance);
-  if (std::memcmp(expected.data, actual.data, static_cast<std::size_t>(count) * sizeof(T)) == 0) {
-    return {};
-  }
+  const auto bytes = static_cast<std::size_t>(count) * sizeof(T);
+  // Tensors without elements may have no address.
+  if (bytes == 0 || std::memcmp(expected.data, actual.data, bytes) == 0) return {};
   for (int64_t i = 0; i < count; ++i) {
     const T wanted = element<T>(expected, i);
     const T got = element<T>(actual, i);
