@@ -196,6 +196,7 @@ class PyResponder {
         address_(responder_->address()) {}
 
   const std::string& address() const { return address_; }
+  py::object held() const { return responder_ ? to_object(responder_->held()) : py::none(); }
   void close() { responder_.reset(); }
 
  private:
@@ -227,6 +228,7 @@ void bind_load(py::module_& module) {
            py::arg("message"), py::arg("delays_ns"), py::arg("stall_s"), py::arg("stall_period_s"),
            py::arg("status"), py::arg("dies_after"))
       .def_property_readonly("address", &PyResponder::address)
+      .def("held", &PyResponder::held)
       .def("close", &PyResponder::close);
 }
 

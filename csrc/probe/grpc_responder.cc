@@ -45,7 +45,7 @@ void GrpcResponder::serve() {
     }
     for (const auto& connection : connections_) read(connection);
     for (auto next = due_.begin(); next != due_.end() && next->first <= steady_now();) {
-      answer(*next->second.connection, next->second.stream);
+      answer(*next->second.connection, next->second.stream, next->second.read_at);
       next = due_.erase(next);
     }
     for (const auto& connection : connections_) write(*connection);
@@ -133,12 +133,13 @@ void GrpcResponder::handle(const std::shared_ptr<Connection>& connection,
 }
 
 void GrpcResponder::take_call(const std::shared_ptr<Connection>& connection, uint32_t stream) {
-  if (options_.delays.empty()) return answer(*connection, stream);
+  const TimePoint now = steady_now();
+  if (options_.delays.empty()) return answer(*connection, stream, now);
   const Nanoseconds delay = options_.delays[calls_++ % options_.delays.size()];
-  due_.emplace(steady_now() + delay, Due{connection, stream});
+  due_.emplace(now + delay, Due{connection, stream, now});
 }
 
-void GrpcResponder::answer(Connection& connection, uint32_t stream) {
+void GrpcResponder::answer(Connection& connection, uint32_t stream, TimePoint read_at) {
   http2::Bytes& out = connection.out;
   http2::write_frame_header(&out, head_.size(), http2::kHeaders, http2::kEndHeaders, stream);
   out.insert(out.end(), head_.begin(), head_.end());
@@ -149,6 +150,7 @@ void GrpcResponder::answer(Connection& connection, uint32_t stream) {
                             http2::kEndHeaders | http2::kEndStream, stream);
   out.insert(out.end(), trail_.begin(), trail_.end());
   ++answers_;
+  held_.add((steady_now() - read_at).count());
 }
 
 void GrpcResponder::write(Connection& connection) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "probe/latency_histogram.h"
 #include "probe/http2.h"
 #include "probe/socket.h"
 
@@ -42,6 +43,9 @@ class GrpcResponder {
   GrpcResponder& operator=(const GrpcResponder&) = delete;
 
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+  // How long it really held each call, from reading it to its answer: what the delays became on a
+  // machine that has other things to do. Threads: any, best when nobody calls.
+  const LatencyHistogram& held() const { return held_; }
 
  private:
   struct Connection {
@@ -55,6 +59,7 @@ class GrpcResponder {
   struct Due {
     std::shared_ptr<Connection> connection;
     uint32_t stream;
+    TimePoint read_at;
   };
 
   void serve();
@@ -63,7 +68,7 @@ class GrpcResponder {
   void read(const std::shared_ptr<Connection>& connection);
   void handle(const std::shared_ptr<Connection>& connection, const http2::Frame& frame);
   void take_call(const std::shared_ptr<Connection>& connection, uint32_t stream);
-  void answer(Connection& connection, uint32_t stream);
+  void answer(Connection& connection, uint32_t stream, TimePoint read_at);
   static void write(Connection& connection);
 
   const Options options_;
@@ -80,6 +85,7 @@ class GrpcResponder {
   int64_t answers_ = 0;
   TimePoint began_at_{};
 
+  LatencyHistogram held_;  // synchronises itself
   std::atomic<bool> stops_{false};
   std::thread thread_;  // last: uses all of the above
 };

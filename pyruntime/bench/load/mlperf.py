@@ -74,6 +74,7 @@ class LoadGen:
         self._target = target
         self._expected_per_s = 100.0  # until it is known
         self._limits: dict[str, float] = {}
+        self.log: Log | None = None  # of the last test
 
     def run(self, configuration: Configuration, seconds: float, seed: int) -> LoadResult:
         """Run one test of so many seconds, at least one query."""
@@ -83,7 +84,7 @@ class LoadGen:
         issued = _Issued(self._lib, self._target)
         with tempfile.TemporaryDirectory(prefix="pyruntime-loadgen-") as folder:
             self._start(settings, issued, folder, is_traced=is_traced)
-            log = Log(Path(folder))
+            log = self.log = Log(Path(folder))
         service = Histogram.of_ns(issued.latencies_ns())
         latency = lag = None
         if is_traced and len(log.times) == issued.count:
