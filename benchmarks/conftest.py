@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from side_by_side import Figure, SideBySide, table
+from side_by_side import Figure, FloorFigure, SideBySide, floor_table, table
 
 import pyruntime
 from pyruntime.config import find_onnxruntime
@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 MODELS = {"identity_f32": 16, "mlp_64_256_256_10": 64}  # columns of the input "x"
 
 _figures = pytest.StashKey[list[Figure]]()
+_floors = pytest.StashKey[list[FloorFigure]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_figures] = []
+    config.stash[_floors] = []
 
 
 def pytest_terminal_summary(
@@ -47,6 +49,9 @@ def pytest_terminal_summary(
     if figures:
         terminalreporter.section("microseconds per request, beside ONNX Runtime alone")
         terminalreporter.write_line(table(figures))
+    if floors := config.stash[_floors]:
+        terminalreporter.section("nanoseconds, each floor beside what one would take instead")
+        terminalreporter.write_line(floor_table(floors))
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,11 @@ def _run_bench_scheduler(program: Path, model: Path) -> dict[str, float] | None:
 def model(bench_model: BenchModel) -> Iterator[pyruntime.Model]:
     with pyruntime.Runtime() as runtime:
         yield runtime.load(bench_model.name, bench_model.path)
+
+
+@pytest.fixture
+def floor_figures(request: pytest.FixtureRequest) -> list[FloorFigure]:
+    return request.config.stash[_floors]
 
 
 @pytest.fixture

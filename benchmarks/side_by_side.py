@@ -33,6 +33,16 @@ class Figure:
     c_batched_us: float | None
 
 
+@dataclass(frozen=True)
+class FloorFigure:
+    """A floor by itself, and its reference; nanoseconds, medians of rounds."""
+
+    floor: str
+    ns: float
+    reference: str
+    reference_ns: float
+
+
 class SideBySide:
     """Measures into pytest-benchmark's figures, and into the table at the end."""
 
@@ -113,10 +123,24 @@ def table(figures: list[Figure]) -> str:
             else:
                 cells += [f"{reference:.2f}", _ratio(figure.us / reference)]
         rows.append(tuple(cells))
+    return _aligned(rows, left=2)
+
+
+def floor_table(figures: list[FloorFigure]) -> str:
+    """Lay out floors as text."""
+    rows = [("floor", "reference", "ns", "reference ns", "ratio")]
+    for figure in figures:
+        ns, reference_ns = f"{figure.ns:.1f}", f"{figure.reference_ns:.1f}"
+        ratio = _ratio(figure.ns / figure.reference_ns)
+        rows.append((figure.floor, figure.reference, ns, reference_ns, ratio))
+    return _aligned(rows, left=2)
+
+
+def _aligned(rows: list[tuple[str, ...]], *, left: int) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
-        left = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-        right = [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-        lines.append("  ".join((*left, *right)))
+        start = [cell.ljust(width) for cell, width in zip(row[:left], widths[:left], strict=True)]
+        right = [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
+        lines.append("  ".join((*start, *right)))
     return "\n".join(lines)

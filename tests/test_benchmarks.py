@@ -1,11 +1,17 @@
 """The benchmarks that are programs in Python start, and measure what they say."""
 
+import http.server
 import json
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from pyruntime.bench.files import read_results
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -24,6 +30,65 @@ def test_bench_memory_runs_a_model_that_it_writes_itself() -> None:
     for side in ("pyruntime", "onnxruntime"):
         assert figures[side]["before_mb"] > 0
         assert len(figures[side]["after_mb"]) == 2
+
+
+def test_bench_truth_holds_all_loads_against_known_delays() -> None:
+    pytest.importorskip("psutil")
+    pytest.importorskip("mlperf_loadgen")
+    # So short that few requests are sent, and none meets a stall.
+    errors = run("bench_truth", "--seconds", "0.3", "--within", "1e6")["errors"]
+    assert len(errors) == 18
+    # No client sees an answer before the server gives it.
+    assert all(error > -0.1 for case, error in errors.items() if "stalls" not in case)
+
+
+def test_peers_measure_this_server_as_any_other(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("psutil")
+    command = [sys.executable, "-m", "benchmarks.peers", "--peers", "pyruntime"]
+    command += ["--seconds", "0.5", "--concurrency", "1,2", "--output", str(tmp_path)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=BENCHMARKS.parent,
+        env=os.environ | {"PYTHONPATH": str(BENCHMARKS.parent)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pyruntime" in done.stdout
+    results = read_results(tmp_path / "pyruntime.json")
+    assert [one.configuration.concurrency for one in results.measurements] == [1, 2]
+
+
+def test_a_client_of_rest_counts_answers_and_errors() -> None:
+    pytest.importorskip("psutil")
+    sys.path.insert(0, str(BENCHMARKS.parent))
+    try:
+        from benchmarks.peers.rest import OverRest, _AnswersAtOnce
+    finally:
+        sys.path.pop(0)
+
+    class Server(_AnswersAtOnce):
+        def do_POST(self) -> None:  # noqa: N802
+            if self.path == "/predict":
+                return super().do_POST()
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_error(503)
+            return None
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port, inputs = server.server_address[1], {"x": np.ones((1, 2), np.float32)}
+        seen = OverRest(port, "/predict", inputs, os.getpid()).closed(3, 0.05)
+        assert seen.requests == seen.latency.count > 0
+        assert (seen.errors, seen.ended) == ({}, "")
+        broken = OverRest(port, "/other", inputs, os.getpid())
+        seen = broken.closed(1, 0.02)
+        assert seen.requests == 0
+        assert seen.errors["HTTP 503"] > 0
+        assert "HTTP 503" in broken.explain()
+        server.shutdown()
 
 
 def test_bench_idle_watches_the_threads_of_three_instances() -> None:

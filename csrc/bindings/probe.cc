@@ -212,6 +212,7 @@ PYBIND11_MODULE(_probe, module) {
       .def("measure", &PyCore::measure, py::arg("in_flight"), py::arg("seconds"))
       .def("outputs", &PyCore::outputs);
   bind_load(module);
+  bind_floors(module);
   module.def("measure_codec", &measure_codec, py::arg("registry"), py::arg("request"),
              py::arg("seconds"));
 }

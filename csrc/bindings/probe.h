@@ -84,4 +84,7 @@ class Inputs {
 // Of the load generators; in load.cc.
 void bind_load(pybind11::module_& module);
 
+// Of the lower floors by themselves; in floors.cc.
+void bind_floors(pybind11::module_& module);
+
 }  // namespace pyruntime

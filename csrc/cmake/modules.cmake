@@ -1,6 +1,6 @@
 # pyruntime._core and _probe (pybind11) and pyruntime._hot (Cython), beside the core.
 file(GLOB binding_sources CONFIGURE_DEPENDS bindings/*.cc)
-list(FILTER binding_sources EXCLUDE REGEX "/(probe|load)\\.cc$")
+list(FILTER binding_sources EXCLUDE REGEX "/(probe|load|floors)\\.cc$")
 file(GLOB hot_source CONFIGURE_DEPENDS bindings/hot.pyx)
 if((binding_sources OR hot_source) AND NOT Python_Development.Module_FOUND)
   message(FATAL_ERROR "Python ${Python_VERSION}: expected its headers (Python.h), found none; "
@@ -25,7 +25,7 @@ if(binding_sources)
   # A module of its own, which only pyruntime.bench imports.
   file(GLOB probe_sources CONFIGURE_DEPENDS probe/*.cc)
   pybind11_add_module(_probe MODULE NO_EXTRAS ${probe_sources}
-    bindings/probe.cc bindings/load.cc bindings/errors.cc bindings/options.cc)
+    bindings/probe.cc bindings/load.cc bindings/floors.cc bindings/errors.cc bindings/options.cc)
   target_link_libraries(_probe PRIVATE pyruntime_options core)
   install(TARGETS _probe LIBRARY DESTINATION .)
 endif()

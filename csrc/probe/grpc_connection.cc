@@ -13,7 +13,7 @@ namespace {
 
 using http2::Frame;
 
-constexpr std::size_t kReadSize = 256 * 1024;
+constexpr std::size_t kReadSize = std::size_t{256} * 1024;
 constexpr uint32_t kLastId = 0x7fffffff - 2;
 
 // What a reset stands for, as gRPC maps it.

@@ -261,6 +261,7 @@ void run_all(std::vector<std::unique_ptr<Worker>>& workers, Nanoseconds length,
              LoadResult* result) {
   const TimePoint begin = steady_now() + std::chrono::milliseconds(1);
   std::vector<std::thread> threads;
+  threads.reserve(workers.size());
   for (auto& worker : workers) threads.emplace_back([&] { worker->run(begin); });
   for (std::thread& thread : threads) thread.join();
   TimePoint last = begin;

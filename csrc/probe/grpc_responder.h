@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "probe/latency_histogram.h"
 #include "probe/http2.h"
+#include "probe/latency_histogram.h"
 #include "probe/socket.h"
 
 namespace pyruntime {

@@ -30,8 +30,10 @@ inline std::vector<Nanoseconds> poisson_arrivals(double rate_per_s, Nanoseconds 
                                                  std::mt19937_64& random) {
   std::exponential_distribution<double> gap_ns(rate_per_s / 1e9);
   std::vector<Nanoseconds> arrivals;
-  for (double at = gap_ns(random); at < static_cast<double>(length.count()); at += gap_ns(random)) {
+  double at = gap_ns(random);
+  while (at < static_cast<double>(length.count())) {
     arrivals.emplace_back(static_cast<int64_t>(at));
+    at += gap_ns(random);
   }
   return arrivals;
 }
