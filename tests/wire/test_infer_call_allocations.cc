@@ -1,8 +1,10 @@
 // Counts every allocation of this thread through the global operator new.
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <new>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -106,4 +108,29 @@ TEST_CASE("what is refused for its size has allocated little before") {
 }
 
 }  // namespace
+TEST_CASE("a call by an experiment with a shadow allocates nothing either") {
+  EchoService service;
+  for (const int64_t version : {1, 2}) {
+    service.add("echo", {spec("x", DataType::kFloat32, {-1, 4})}, version);
+  }
+  RouteSpec route;
+  route.policy = "thompson";
+  route.name = "colours";
+  route.arms = {{"red", {1, {}}, 0}, {"blue", {1, {}}, 0}};
+  route.shadow = ShadowSpec{.target = {2, {}}};
+  service.registry.set_routing("echo", {}, &route, {});
+  const std::string request = RequestBuilder()
+                                  .model("echo")
+                                  .id("id-1")
+                                  .input("x", "FP32", {1, 4})
+                                  .raw(std::string(16, '\0'))
+                                  .bytes;
+  // Jobs get memory when they are first used.
+  for (std::size_t i = 0; i < 4 * ShadowRunner::kJobs; ++i) {
+    CHECK(service.call(request).ok());
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+  CHECK(allocations_of_a_call(service, request) == 0);
+}
+
 }  // namespace pyruntime
