@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import tomllib
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +26,7 @@ from pyruntime import (
     Split,
     Version,
 )
+from pyruntime.config.files import model_config_from_mapping
 from pyruntime.routing import route_from_mapping, route_to_mapping
 
 if TYPE_CHECKING:
@@ -211,6 +215,16 @@ def test_what_is_declared_may_be_loaded_later() -> None:
             runtime.model("m")
         runtime.load("m", version=2, options=echo())
         assert runtime.model("m").version == 2
+
+
+def test_the_routes_of_the_documentation_are_good() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "routing.md").read_text(encoding="utf-8")
+    tables = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", text, re.S)]
+    assert len(tables) >= 4
+    for table in tables:
+        route = model_config_from_mapping(table, where="docs/routing.md").route
+        assert route is not None
+        assert route_from_mapping(route_to_mapping(route)) == route
 
 
 # What is refused
