@@ -30,6 +30,7 @@ void claim(SplitPlaces& places, uint8_t arm, int share, Region region, bool from
 
 std::vector<int> shares_of(const RouteSpec& spec) {
   std::vector<int> shares;
+  shares.reserve(spec.arms.size());
   for (const ArmSpec& arm : spec.arms) shares.push_back(arm.share);
   return shares;
 }

@@ -223,10 +223,11 @@ def test_streams_past_the_limit_are_refused_and_end_gives_the_place_back(servers
             opened.append(stream(channel)(iter([request_bytes()]).__iter__()))
         for answers in opened:
             assert len(list(answers)) == 1
-        held: queue.SimpleQueue = queue.SimpleQueue()
-        opened = [stream(channel)(iter(held.get, None)) for _ in range(2)]
-        for _ in opened:
-            held.put(request_bytes())
+        # A queue each: from one queue, one stream may take what is meant for both.
+        held: list[queue.SimpleQueue] = [queue.SimpleQueue() for _ in range(2)]
+        opened = [stream(channel)(iter(requests.get, None)) for requests in held]
+        for requests in held:
+            requests.put(request_bytes())
         for answers in opened:
             next(answers)
         code, message = code_of(list, stream(channel)(iter([request_bytes()]), timeout=5))
@@ -236,8 +237,8 @@ def test_streams_past_the_limit_are_refused_and_end_gives_the_place_back(servers
         for answers in opened:
             answers.cancel()
         done.set()
-        for _ in range(2):
-            held.put(None)
+        for requests in held:
+            requests.put(None)
 
         def is_answered() -> bool:
             try:

@@ -99,7 +99,8 @@ TEST_CASE("a key of the request goes before that of its call") {
     CHECK(says(answer_of(service, request().parameter("route_key", text(key))), expected));
     for (const bool has_parameter : {false, true}) {
       InferCall call(service.registry);
-      call.set_route_key(has_parameter ? "somebody" : key);
+      const std::string of_call = has_parameter ? "somebody" : key;
+      call.set_route_key(of_call);
       const std::string bytes = has_parameter ? in_request : request().bytes;
       REQUIRE(call.decode(as_bytes(bytes)).ok());
       REQUIRE(call.infer().ok());
