@@ -233,7 +233,7 @@ class RolloutMachine:
         plan = self.rollout.plan
         left_s = plan.every_s - (now - self._step_began)
         if left_s > 0:
-            return f"{left_s:.0f} s to pass"
+            return f"{math.ceil(left_s)} s to pass"
         for arm in (canary, stable):
             if (seen := arm.completed + arm.failed) < plan.gates.min_requests:
                 return f"requests to version {arm.target}: {seen} of {plan.gates.min_requests}"

@@ -115,10 +115,10 @@ py::dict to_dict(const ShadowStatsSnapshot& stats) {
   return result;
 }
 
-// None where there is no route.
+// None where nothing is counted.
 py::object route_stats(const Registry& registry, const std::string& name) {
   const std::shared_ptr<Traffic> traffic = registry.traffic(name);
-  if (traffic == nullptr) return py::none();
+  if (traffic == nullptr || !traffic->is_tracked()) return py::none();
   const TrafficStatsSnapshot stats = traffic->stats();
   py::list arms;
   for (std::size_t i = 0; i < stats.arms.size(); ++i) {
@@ -151,7 +151,7 @@ void bind_routing(py::class_<Registry, std::shared_ptr<Registry>>& registry) {
            "Swap in labels and route (routing.native_spec(); None: the latest) of a model. needed: "
            "versions that must be loaded. Raises InvalidInput, ModelNotFound.")
       .def("route_stats", &route_stats, py::arg("name"),
-           "What is counted of its route; None where it has none.")
+           "What is counted of its route; None where that is one version.")
       .def("give_reward", &give_reward, py::arg("name"), py::arg("request_id"), py::arg("reward"),
            "Count a reward for the arm that answered. Raises InvalidInput, ModelNotFound.")
       .def(
