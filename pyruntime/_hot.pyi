@@ -1,6 +1,7 @@
 """The calls that are so hot that a general binding would show in their time."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Literal, final
 
 import numpy as np
@@ -49,6 +50,9 @@ class Handle:
         future: object,
         queue: CompletionQueue,
     ) -> Pending: ...
+    def _brought_in(
+        self, error: Exception, timeout_s: float | None
+    ) -> AbstractContextManager[float | None]: ...
     def _warm_up(self, inputs: Mapping[str, Any], runs: int) -> None: ...
     def _model_capsule(self) -> object: ...
 

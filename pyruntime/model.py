@@ -1,6 +1,8 @@
 """Model: what is called, by `infer`, `submit` or `infer_async`."""
 
+import functools
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
@@ -15,6 +17,7 @@ from pyruntime.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
+    from contextlib import AbstractContextManager
 
     import numpy as np
 
@@ -117,10 +120,29 @@ class Model(Handle):
         completions = _completions()
         future: InferFuture = completions.InferFuture()
         queue = completions.thread_queue()
-        pending = self._start(
-            inputs, outputs, timeout_s, priority, route_key, request_id, future, queue
-        )
-        future.bind(pending.cancel)
+        try:
+            pending = self._start(
+                inputs, outputs, timeout_s, priority, route_key, request_id, future, queue
+            )
+        except (ModelNotFound, Unavailable) as error:
+            if not self._may_be_brought_in():
+                raise
+            absent = error
+        else:
+            future.bind(pending.cancel)
+            return future
+
+        def start_later() -> None:
+            try:
+                with self._brought_in(absent, timeout_s) as left_s:
+                    late = self._start(
+                        inputs, outputs, left_s, priority, route_key, request_id, future, queue
+                    )
+                    future.bind(late.cancel)
+            except BaseException as error:
+                future.deliver(None, error)
+
+        threading.Thread(target=start_later, name="pyruntime-bring-in", daemon=True).start()
         return future
 
     async def infer_async(
@@ -140,14 +162,35 @@ class Model(Handle):
         """
         loop, queue = _event_loops().queue_of_running_loop()
         future = loop.create_future()
-        pending = self._start(
-            inputs, outputs, timeout_s, priority, route_key, request_id, future, queue
-        )
+        try:
+            pending = self._start(
+                inputs, outputs, timeout_s, priority, route_key, request_id, future, queue
+            )
+        except (ModelNotFound, Unavailable) as error:
+            bring_in = functools.partial(self._brought_in, error, timeout_s)
+            with await loop.run_in_executor(None, bring_in) as left_s:
+                pending = self._start(
+                    inputs, outputs, left_s, priority, route_key, request_id, future, queue
+                )
         try:
             return await future  # type: ignore[no-any-return]
         except BaseException:
             pending.cancel()
             raise
+
+    def _may_be_brought_in(self) -> bool:
+        return self._is_routed and self._runtime._bring_in is not None
+
+    def _brought_in(
+        self, error: Exception, timeout_s: float | None
+    ) -> "AbstractContextManager[float | None]":
+        bring_in = self._runtime._bring_in
+        lease: AbstractContextManager[float | None] | None = None
+        if bring_in is not None and self._is_routed:
+            lease = bring_in(self.name, timeout_s)
+        if lease is None:
+            raise error
+        return lease
 
     def warm_up(self, rows: int | None = None, runs: int = 8) -> None:
         """Run zeros of `rows` rows through each instance, `runs` times.

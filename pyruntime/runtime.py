@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pyruntime import _core
 from pyruntime.config import ModelOptions, find_onnxruntime
@@ -22,6 +22,14 @@ from pyruntime.serving_state import StateStore
 from pyruntime.telemetry import RouteStats
 
 __all__ = ["Model", "Runtime"]
+
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+# Takes a model's name and seconds; gives what keeps it loaded while entered, and then the seconds
+# that are left, or None if no load is to be waited for.
+LoadAbsent: TypeAlias = "Callable[[str, float | None], AbstractContextManager[float | None] | None]"
 
 
 class Runtime:
@@ -47,6 +55,8 @@ class Runtime:
         self._routes = RouteTable(self._native)
         self._rollouts = RolloutDriver(self)
         self._onnxruntime = onnxruntime
+        # Loads a model that waits for its first request; a repository sets it.
+        self._bring_in: LoadAbsent | None = None
         self._pool_options: dict[str, Any] = {
             "global_intra_op_threads": global_intra_op_threads,
             "global_inter_op_threads": global_inter_op_threads,

@@ -19,7 +19,7 @@ from native cimport *
 
 import numpy as np
 
-from pyruntime.errors import InvalidInput, Unavailable
+from pyruntime.errors import InvalidInput, ModelNotFound, Unavailable
 from pyruntime.routing import Assignment
 from pyruntime.tensors import DTYPES, as_array, bfloat16
 
@@ -283,12 +283,24 @@ cdef class Handle:
         Raises InvalidInput, ModelNotFound, Overloaded, DeadlineExceeded, Cancelled, Unavailable,
         Unimplemented, EngineError.
         """
-        return self.call(inputs, outputs, timeout_s, priority, route_key, request_id, False)
+        try:
+            return self.call(inputs, outputs, timeout_s, priority, route_key, request_id, False)
+        except (ModelNotFound, Unavailable) as error:
+            with self._brought_in(error, timeout_s) as left_s:
+                return self.call(inputs, outputs, left_s, priority, route_key, request_id, False)
 
     def infer_routed(self, inputs, *, outputs=None, timeout_s=None, priority="normal",
                      route_key=None, request_id=None):
         """As `infer`; returns the outputs and the routing.Assignment that says who answered."""
-        return self.call(inputs, outputs, timeout_s, priority, route_key, request_id, True)
+        try:
+            return self.call(inputs, outputs, timeout_s, priority, route_key, request_id, True)
+        except (ModelNotFound, Unavailable) as error:
+            with self._brought_in(error, timeout_s) as left_s:
+                return self.call(inputs, outputs, left_s, priority, route_key, request_id, True)
+
+    def _brought_in(self, error, timeout_s):
+        """What keeps an absent model loaded that a request brings in; raises `error` if none."""
+        raise error
 
     cdef object call(self, object inputs, object outputs, object timeout_s, object priority,
                      object route_key, object request_id, bint with_assignment):

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 import pyruntime
-from pyruntime.errors import InvalidInput, PyRuntimeError
+from pyruntime.errors import InvalidInput, Overloaded, PyRuntimeError
 from pyruntime.frontends import (
     grpc_health,
     grpc_management,
@@ -33,10 +33,11 @@ from pyruntime.frontends.grpc_status import abort, reject
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from pyruntime.frontends import FrontEndOptions
     from pyruntime.frontends.management import Management
-    from pyruntime.runtime import Model, Runtime
+    from pyruntime.runtime import LoadAbsent, Model, Runtime
 
 _Behavior = TypeVar("_Behavior", bound="Callable[..., Any]")
 
@@ -207,7 +208,9 @@ class GrpcCalls(grpc.GenericRpcHandler):
         try:
             is_ready = self._find(request).is_ready
         except PyRuntimeError:
-            is_ready = False
+            # One that a request would load is ready for it.
+            management = self._management
+            is_ready = management is not None and management.repository.is_on_demand(request.name)
         return _ModelReadyResponse(ready=is_ready and not self._is_draining)
 
     def _server_metadata(self, request: Any) -> Any:
@@ -240,8 +243,15 @@ class GrpcCalls(grpc.GenericRpcHandler):
                 models = [model for model in models if model.name == request.name]
                 models = models or [self._find(request)]  # says that there is none
         return _ModelStatisticsResponse(
-            model_stats=[model_messages.statistics(model) for model in models]
+            model_stats=[
+                model_messages.statistics(model, self._memory_bytes(model)) for model in models
+            ]
         )
+
+    def _memory_bytes(self, model: Model) -> int:
+        if self._management is None:
+            return 0
+        return self._management.repository.size_bytes(model.name, model.version)
 
     def _find(self, request: Any) -> Model:
         """Find the model that a request names by `name` and `version`."""
@@ -301,8 +311,10 @@ class GrpcCalls(grpc.GenericRpcHandler):
     def _infer_call(self) -> _Call:
         registry, header = self._registry, self._route_key_header
 
+        bring_in = self._arrivals(self._infer_threads.limit)
+
         def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-            return model_infer(registry, request, context, header)
+            return model_infer(registry, request, context, header, bring_in)
 
         limit = self._infer_threads.limit
         return _Call(
@@ -312,10 +324,34 @@ class GrpcCalls(grpc.GenericRpcHandler):
             is_inference=True,
         )
 
+    def _arrivals(self, limit: int) -> LoadAbsent:
+        """Wait for models to be loaded, on no more than half of `limit` threads."""
+        room = threading.BoundedSemaphore(max(limit // 2, 1))
+
+        def bring_in(
+            name: str, timeout_s: float | None
+        ) -> AbstractContextManager[float | None] | None:
+            wait = self._runtime._bring_in
+            if wait is None:
+                return None
+            if not room.acquire(blocking=False):
+                raise Overloaded(f"model '{name}': too many requests wait for models to be loaded")
+            try:
+                return wait(name, timeout_s)
+            finally:
+                room.release()
+
+        return bring_in
+
     def _stream_call(self) -> _Call:
         def answer(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
             stream = InferStream(
-                self._registry, requests, context, _STREAM_REQUESTS, self._route_key_header
+                self._registry,
+                requests,
+                context,
+                _STREAM_REQUESTS,
+                self._route_key_header,
+                self._runtime._bring_in,
             )
             with self._open_lock:
                 self._open_streams.add(stream)

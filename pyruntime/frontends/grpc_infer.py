@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pyruntime._core import Registry
+    from pyruntime.runtime import LoadAbsent
 
 _StreamResponse = protocol.message_class("ModelStreamInferResponse")
 
@@ -50,13 +51,30 @@ def model_infer(
     request: bytes,
     context: grpc.ServicerContext,
     route_key_header: str | None = None,
+    bring_in: LoadAbsent | None = None,
 ) -> bytes:
-    """Answer one request on this thread."""
+    """Answer one request on this thread.
+
+    bring_in: loads a model that waits for its first request.
+    """
     call = InferCall(registry)
     if not context.add_callback(call.cancel):
         return b""  # the client is gone
+    key = route_key(context, route_key_header)
     try:
-        return call.infer(request, timeout_us(context), route_key(context, route_key_header))
+        try:
+            return call.infer(request, timeout_us(context), key)
+        except (errors.ModelNotFound, errors.Unavailable):
+            left_us = timeout_us(context)
+            lease = None
+            if bring_in is not None:
+                lease = bring_in(call.model_name, None if left_us is None else left_us / 1e6)
+            if lease is None:
+                raise
+            with lease:
+                call = InferCall(registry)
+                context.add_callback(call.cancel)
+                return call.infer(request, timeout_us(context), key)
     except Exception as error:  # every failure of one request is its own answer
         abort(context, error)
 
@@ -76,11 +94,13 @@ class InferStream:
         context: grpc.ServicerContext,
         max_in_flight: int,
         route_key_header: str | None = None,
+        bring_in: LoadAbsent | None = None,
     ) -> None:
         self._registry = registry
         self._requests = requests
         self._context = context
         self._max_in_flight = max_in_flight
+        self._bring_in = bring_in
         self._route_key = route_key(context, route_key_header)
 
         self._changed = threading.Condition()
@@ -155,11 +175,35 @@ class InferStream:
                 return False
         call = InferCall(self._registry)
         try:
-            future = call.submit(request, timeout_us(self._context), self._route_key)
+            future = self._submit(call, request)
+        except (errors.ModelNotFound, errors.Unavailable) as absence:
+            call, future = self._submit_late(call, request, absence)
         except Exception as error:
             future = Future()
             future.set_exception(error)
         return self._add(call, future)
+
+    def _submit(self, call: InferCall, request: bytes) -> Future[bytes]:
+        return call.submit(request, timeout_us(self._context), self._route_key)
+
+    def _submit_late(
+        self, call: InferCall, request: bytes, absence: Exception
+    ) -> tuple[InferCall, Future[bytes]]:
+        """Submit a request whose model it has to wait for; this holds up its own stream alone."""
+        left_us = timeout_us(self._context)
+        try:
+            lease = None
+            if self._bring_in is not None:
+                lease = self._bring_in(call.model_name, None if left_us is None else left_us / 1e6)
+            if lease is None:
+                raise absence
+            with lease:
+                call = InferCall(self._registry)
+                return call, self._submit(call, request)
+        except Exception as error:
+            future: Future[bytes] = Future()
+            future.set_exception(error)
+            return call, future
 
     def _add(self, call: InferCall, future: Future[bytes]) -> bool:
         with self._changed:

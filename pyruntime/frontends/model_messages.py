@@ -80,8 +80,8 @@ def config(model: Model, versions: Versions | None) -> Any:
     return message
 
 
-def statistics(model: Model) -> Any:
-    """Build ModelStatistics."""
+def statistics(model: Model, memory_bytes: int = 0) -> Any:
+    """Build ModelStatistics. memory_bytes: that the version needs; 0: not known."""
     stats = model.stats()
     message = _ModelStatistics(
         name=model.name,
@@ -90,6 +90,8 @@ def statistics(model: Model) -> Any:
         inference_count=stats.rows,
         execution_count=stats.batches,
     )
+    if memory_bytes:
+        message.memory_usage.add(type="CPU", id=0, byte_size=memory_bytes)
     inference = message.inference_stats
     for target, latency in (
         (inference.success, stats.total),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pyruntime.errors import ModelNotFound, PyRuntimeError
 from pyruntime.repository.loading import load_version
+from pyruntime.repository.memory import pool_bytes
 from pyruntime.repository.policy import plan
 from pyruntime.repository.records import VersionRecord
 from pyruntime.repository.status import State
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Mapping
 
+    from pyruntime.repository.memory import MemoryBudget
     from pyruntime.repository.policy import Plan
     from pyruntime.repository.records import ModelRecord
     from pyruntime.repository.scan import FoundModel, FoundVersion, Stamp
@@ -36,6 +38,7 @@ class Lifecycle:
     """Loads and unloads versions of a runtime.
 
     lock: of the records. tell: called with what has become of a version, without the lock.
+    budget: makes room for what is loaded.
 
     Threads: all calls from any that hold the record's `work`.
     """
@@ -45,8 +48,10 @@ class Lifecycle:
         runtime: Runtime,
         lock: threading.Condition,
         tell: Callable[[VersionStatus], None],
+        budget: MemoryBudget,
     ) -> None:
         self._runtime = runtime
+        self._budget = budget
         self._lock = lock
         self._tell = tell
 
@@ -92,7 +97,7 @@ class Lifecycle:
             self._runtime.unload(record.name, number)
         with self._lock:
             version.state, version.reason = State.UNAVAILABLE, reason
-            version.model, version.is_kept, version.size_bytes = None, False, 0
+            version.model, version.is_kept = None, False
             self._lock.notify_all()
         self._tell(version.status(record.name))
 
@@ -150,12 +155,25 @@ class Lifecycle:
         version: FoundVersion,
         stamp: Stamp,
     ) -> None:
-        loaded = load_version(self._runtime, found, version)
+        self._budget.make_room(record, known, version)
+        measured = 0
+
+        def check_size(size_bytes: int) -> None:
+            nonlocal measured
+            measured = size_bytes
+            with self._lock:
+                if known.model is None:
+                    known.measured_bytes = size_bytes  # what to expect the next time
+            self._budget.check(record, size_bytes)
+
+        loaded = load_version(self._runtime, found, version, check_size)
         with self._lock:
             known.state, known.reason = State.READY, loaded.note
             known.model, known.seconds = loaded.model, loaded.seconds
             known.stamp, known.failed, known.error = stamp, None, None
             known.is_kept, known.is_failed = False, False
+            known.measured_bytes, known.loaded_at = measured, time.time()
+            known.pool_bytes_then = pool_bytes(known)
             self._lock.notify_all()
         self._tell(known.status(record.name))
 

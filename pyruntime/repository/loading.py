@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 from pyruntime.errors import EngineError, InvalidInput, PyRuntimeError
 from pyruntime.repository import warm_up
 from pyruntime.repository.claims import check_claims
+from pyruntime.repository.memory import process_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pyruntime.config.model import ModelConfig
     from pyruntime.model import Model
     from pyruntime.repository.scan import FoundModel, FoundVersion
@@ -28,12 +31,19 @@ class Loaded:
     note: str
 
 
-def load_version(runtime: Runtime, found: FoundModel, version: FoundVersion) -> Loaded:
+def load_version(
+    runtime: Runtime,
+    found: FoundModel,
+    version: FoundVersion,
+    check_size: Callable[[int], None],
+) -> Loaded:
     """Load it, hold it against its configuration, warm it up, and swap it in.
 
-    Raises the errors of Runtime.load; then nothing has changed.
+    check_size: called with the bytes that it needs, before it is served; may refuse it.
+    Raises the errors of Runtime.load, and what check_size does; then nothing has changed.
     """
     begin = time.perf_counter()
+    before = process_bytes()
     config = found.config
     notes: list[str] = []
     if config.ignored:
@@ -43,6 +53,7 @@ def load_version(runtime: Runtime, found: FoundModel, version: FoundVersion) -> 
         check_claims(model, config)
         if note := _warm_up(model, config, found):
             notes.append(note)
+        check_size(max(process_bytes() - before, 0) + model.stats().pool.held_bytes)
 
     number = version.number
     if number is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import threading
+import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -18,8 +19,10 @@ from pyruntime.errors import (
     PyRuntimeError,
     Unavailable,
 )
+from pyruntime.repository.arrival import Lease
 from pyruntime.repository.lifecycle import Lifecycle
 from pyruntime.repository.load_threads import LoadThreads
+from pyruntime.repository.memory import MemoryBudget, size_now
 from pyruntime.repository.override import make_override
 from pyruntime.repository.records import ModelRecord
 from pyruntime.repository.scan import FoundModel, scan, scan_model
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
     from os import PathLike
     from types import TracebackType
+
+    from pyruntime.model import Model
 
 __all__ = ["ModelRepository"]
 
@@ -63,14 +68,21 @@ class ModelRepository:
         self._defaults = ModelConfig(
             options=self._options.defaults, memory=Memory(on_demand=self._options.on_demand)
         )
-        self._lock = threading.Condition()
+        self._lock = threading.Condition(threading.RLock())
         # Below: under _lock.
         self._root: Path | None = None
         self._records: dict[str, ModelRecord] = {}
         self._listeners: list[Callable[[VersionStatus], None]] = []
         self._is_closed = False
 
-        self._lifecycle = Lifecycle(self.runtime, self._lock, self._tell)
+        self._budget = MemoryBudget(
+            self._options.memory_budget_bytes,
+            self._lock,
+            self._records,
+            lambda record, number, reason: self._lifecycle.unload(record, number, reason),
+        )
+        self._lifecycle = Lifecycle(self.runtime, self._lock, self._tell, self._budget)
+        self.runtime._bring_in = self.bring_in
         self._threads = LoadThreads(self._options.load_threads)
         self._starting: list[Future[Failures]] = []
         self._watcher: Watcher | None = None
@@ -104,7 +116,8 @@ class ModelRepository:
                 record.is_served = self._options.mode != "explicit" or bool(
                     {"*", model.name} & set(self._options.load)
                 )
-                record.is_waiting = record.is_served and model.config.memory.on_demand
+                wants_it = model.config.memory.on_demand or self._options.on_demand
+                record.is_waiting = record.is_served and wants_it
         if self._options.mode == "poll":
             self._watcher = Watcher(
                 root, self._notice_changes, poll_every_s=self._options.poll_every_s
@@ -228,6 +241,76 @@ class ModelRepository:
                     record.asked.discard(version)
             for number in loaded if version is None else [version]:
                 self._lifecycle.unload(record, number, "unloaded on demand")
+
+    def model(
+        self, name: str, version: int | None = None, *, timeout_s: float | None = None
+    ) -> Model:
+        """Give a model as Runtime.model does, loaded first if it waits for its first request.
+
+        What is given without a version comes back by itself when it was unloaded to make room.
+        Raises DeadlineExceeded, and what loading does.
+        """
+        lease = self.bring_in(name, timeout_s)
+        if lease is None:
+            return self.runtime.model(name, version)
+        with lease:
+            return self.runtime.model(name, version)
+
+    def size_bytes(self, name: str, version: int) -> int:
+        """Say what a loaded version needs of memory now; 0 if it is not loaded by this."""
+        with self._lock:
+            record = self._records.get(name)
+            known = record.loaded().get(version) if record is not None else None
+        return 0 if known is None else size_now(known)
+
+    def is_on_demand(self, name: str) -> bool:
+        """Whether a request for the model would load it now."""
+        with self._lock:
+            record = self._records.get(name)
+            return record is not None and (record.is_waiting or record.arrival is not None)
+
+    def bring_in(self, name: str, timeout_s: float | None = None) -> Lease | None:
+        """Load a model that waits for a request, or wait for whoever does.
+
+        Returns what keeps it loaded while entered; None if it does not wait and is not loaded.
+        Raises DeadlineExceeded (it goes on loading), and why it cannot be loaded.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with self._lock:
+            record = self._records.get(name)
+            if record is None or self._is_closed:
+                return None
+            if record.is_waiting:
+                record.is_waiting = False
+                record.arrival = self._submit(name)
+            job = record.arrival
+            if job is None and not record.loaded():
+                return None
+            record.leases += 1
+        try:
+            if job is not None:
+                self._await_arrival(record, job, timeout_s)
+        except BaseException:
+            self._release(record)
+            raise
+        return Lease(lambda: self._release(record), deadline)
+
+    def _await_arrival(
+        self, record: ModelRecord, job: Future[Failures], timeout_s: float | None
+    ) -> None:
+        failures = self._wait(record.name, job, timeout_s)
+        with self._lock:
+            if record.arrival is job:
+                record.arrival = None
+            if record.loaded():
+                return
+            record.is_waiting = record.is_served
+            reason = record.problem or next((str(e) for e in failures.values()), "no version")
+        raise Unavailable(f"model '{record.name}': cannot be loaded: {reason}")
+
+    def _release(self, record: ModelRecord) -> None:
+        with self._lock:
+            record.leases -= 1
 
     def config(self, name: str) -> ModelConfig | None:
         """Give the configuration that a model was loaded with last, None if it was not seen."""

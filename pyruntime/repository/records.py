@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from pyruntime.repository.status import State, VersionStatus
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from pyruntime.errors import PyRuntimeError
     from pyruntime.model import Model
     from pyruntime.repository.override import Override
@@ -23,7 +25,8 @@ class VersionRecord:
 
     name: the folder's. model: None unless it is loaded.
     stamp: of the files and configuration that are loaded; failed: of those that could not be,
-    because of `error`. is_failed: whether what is there now cannot be served.
+    because of `error`. measured_bytes, pool_bytes_then: when it was loaded, at loaded_at seconds
+    since 1970. is_failed: whether what is there now cannot be served.
     """
 
     name: str
@@ -34,7 +37,9 @@ class VersionRecord:
     failed: Stamp | None = None
     error: PyRuntimeError | None = None
     is_failed: bool = False
-    size_bytes: int = 0
+    measured_bytes: int = 0
+    pool_bytes_then: int = 0
+    loaded_at: float = 0.0
     is_kept: bool = False
     kept_since: float = 0.0
     seconds: float = 0.0
@@ -47,7 +52,7 @@ class VersionRecord:
             self.state,
             self.reason,
             self.is_failed,
-            self.size_bytes if self.model is not None else 0,
+            self.measured_bytes if self.model is not None else 0,
             self.is_kept,
             self.seconds,
         )
@@ -60,7 +65,8 @@ class ModelRecord:
     work: held by whoever loads or unloads its versions; taken before the repository's lock.
     asked, refused: versions that somebody loaded or unloaded by number.
     is_served: whether its versions are to be loaded; by the mode, or because somebody asked.
-    is_waiting: whether it is loaded by its next request.
+    is_waiting: whether it is loaded by its next request. arrival: that load, until it is over.
+    leases: held by who uses it or is about to.
     problem: of its folder or configuration as they are now.
     """
 
@@ -73,6 +79,7 @@ class ModelRecord:
     refused: set[int] = field(default_factory=set)
     is_served: bool = False
     is_waiting: bool = False
+    arrival: Future[dict[int, PyRuntimeError]] | None = None
     problem: str = ""
     leases: int = 0
 

@@ -1,0 +1,173 @@
+"""Loading on demand, and what a memory budget lets go of."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from repositories import add
+
+from pyruntime import DeadlineExceeded, ModelNotFound, Overloaded, Unavailable
+from pyruntime.client import Client
+from pyruntime.frontends import FrontEndOptions, front_end
+from pyruntime.repository import ModelRepository, RepositoryOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 1 << 20
+
+
+def heavy(path: Path, mib: int) -> None:
+    """Write a model that adds `mib` MiB of weights to a number."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = np.ones((mib, MIB // 4), np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMax", ["w"], ["one"], keepdims=0),
+            helper.make_node("Identity", ["w"], ["held"]),
+            helper.make_node("Gather", ["held", "i"], ["row"], axis=0),
+            helper.make_node("ReduceMax", ["row"], ["r"], keepdims=0),
+            helper.make_node("Add", ["x", "r"], ["y"]),
+        ][1:],
+        "heavy",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1]),
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path.parent.mkdir(parents=True)
+    onnx.save(model, path)
+
+
+X = {"x": np.ones(1, np.float32), "i": np.array(0)}
+
+
+@pytest.fixture(scope="module")
+def heavy_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("heavy")
+    for name in ("a", "b", "c"):
+        heavy(folder / name / "1" / "model.onnx", 24)
+    return folder
+
+
+def served(repository: ModelRepository) -> list[str]:
+    return [model.name for model in repository.runtime.models()]
+
+
+def test_a_model_is_loaded_by_its_first_request(tmp_path: Path) -> None:
+    add(tmp_path, "m", 1)
+    add(tmp_path, "m", 2)
+    add(tmp_path, "other")
+    (tmp_path / "m" / "model.toml").write_text("[memory]\non_demand = true\n")
+    with ModelRepository(tmp_path) as repository:
+        assert served(repository) == ["other"]
+        (waiting, *_) = repository.index()
+        assert waiting.reason == "waits for its first request"
+        assert not waiting.is_failed
+        assert repository.is_on_demand("m")
+        with ThreadPoolExecutor(8) as pool:
+            models = list(pool.map(lambda _: repository.model("m", timeout_s=30), range(8)))
+        assert {model.version for model in models} == {2}
+        assert served(repository) == ["m", "other"]
+        with pytest.raises(ModelNotFound):
+            repository.model("nobody")
+
+
+def test_a_deadline_ends_the_wait_and_not_the_load(tmp_path: Path) -> None:
+    add(tmp_path, "m", 1)
+    with ModelRepository(tmp_path, options=RepositoryOptions(on_demand=True)) as repository:
+        held = threading.Event()
+        blocker = repository._threads.submit("blocker", held.wait)
+        with pytest.raises(DeadlineExceeded, match="model 'm': not loaded in time"):
+            repository.model("m", timeout_s=0.05)
+        held.set()
+        blocker.result()
+        assert repository.model("m", timeout_s=30).version == 1
+
+
+def test_a_model_that_cannot_be_loaded_says_so_to_each_request(tmp_path: Path) -> None:
+    file = add(tmp_path, "m", 1)
+    data = file.read_bytes()
+    file.write_bytes(b"junk")
+    with ModelRepository(tmp_path, options=RepositoryOptions(on_demand=True)) as repository:
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="model 'm': cannot be loaded"):
+                repository.model("m")
+        file.write_bytes(data)
+        assert repository.model("m").version == 1
+
+
+def test_the_least_recently_used_goes_and_comes_back(heavy_repository: Path) -> None:
+    options = RepositoryOptions(on_demand=True, memory_budget_bytes=76 * MIB)
+    with ModelRepository(heavy_repository, options=options) as repository:
+        models = {name: repository.model(name) for name in ("a", "b")}
+        assert served(repository) == ["a", "b"]
+        sizes = [repository.size_bytes(name, 1) for name in ("a", "b")]
+        assert all(23 * MIB < size < 40 * MIB for size in sizes), sizes
+        models["a"].infer(X)
+        repository.model("c")
+        assert served(repository) == ["a", "c"]
+        # A handle that names no version brings its model back, in each way to call it.
+        assert models["b"].infer(X, timeout_s=30)["y"] == 2
+        assert "b" in served(repository)
+        assert len(served(repository)) == 2
+        repository.model("a"), repository.model("c")
+        assert "b" not in served(repository)
+        assert models["b"].submit(X).result(timeout=30)["y"] == 2
+        repository.model("a"), repository.model("c")
+        assert asyncio.run(models["b"].infer_async(X))["y"] == 2
+
+
+def test_what_is_in_use_is_not_unloaded(heavy_repository: Path) -> None:
+    options = RepositoryOptions(on_demand=True, memory_budget_bytes=76 * MIB)
+    with ModelRepository(heavy_repository, options=options) as repository:
+        leases = [repository.bring_in(name) for name in ("a", "b")]
+        assert all(lease is not None for lease in leases)
+        with pytest.raises(Unavailable, match=r"cannot be loaded: .*memory budget of 76.0 MiB"):
+            repository.model("c")
+        with pytest.raises(Overloaded, match="memory budget"):
+            repository.load("c")
+        assert served(repository) == ["a", "b"]
+        leases[0].__exit__(None, None, None)  # type: ignore[union-attr]
+        repository.load("c")
+        assert served(repository) == ["b", "c"]
+
+
+def test_a_call_over_grpc_waits_for_its_model(tmp_path: Path) -> None:
+    add(tmp_path, "m", 1)
+    x = np.ones((1, 16), np.float32)
+    with ModelRepository(tmp_path, options=RepositoryOptions(on_demand=True)) as repository:
+        from pyruntime.frontends.management import Management
+
+        options = FrontEndOptions(("127.0.0.1:0",), management=Management(repository))
+        server = front_end("grpc")(repository.runtime, options)
+        server.start()
+        try:
+            with Client(server.addresses[0]) as client:
+                held = threading.Event()
+                repository._threads.submit("blocker", held.wait)
+                name = "x"
+                with pytest.raises(DeadlineExceeded):
+                    client.infer("m", {name: x}, timeout_s=0.2)
+                held.set()
+                repository.model("m")
+                name = repository.runtime.model("m").inputs[0].name
+                repository.unload("m")
+                with pytest.raises(ModelNotFound):
+                    client.infer("m", {name: x}, timeout_s=10)
+                with repository._lock:
+                    record = repository._records["m"]
+                    record.is_served = record.is_waiting = True
+                assert client.infer("m", {name: x}, timeout_s=30).version == "1"
+        finally:
+            server.stop()
