@@ -36,6 +36,8 @@ class GrpcServer:
                 raise InvalidInput(f"{name}: expected at least 1, got {value}")
         self._wanted = [parse_address(address) for address in options.addresses]
         self._credentials = _server_credentials(options.tls) if options.tls else None
+        # Of who started the server alone: nobody listens before start() has bound all.
+        self._is_private = options.management is not None and options.management.is_only
         self._calls = GrpcCalls(runtime, options)
         self._server = grpc.server(
             self._calls.refusal_threads,
@@ -103,7 +105,11 @@ class GrpcServer:
         except RuntimeError as error:
             reason = address.why_unusable() or str(error)
             raise OSError(errno.EADDRINUSE, f"cannot listen on {address}: {reason}") from None
-        return TcpAddress(address.host, port) if isinstance(address, TcpAddress) else address
+        if isinstance(address, TcpAddress):
+            return TcpAddress(address.host, port)
+        if self._is_private:
+            address.path.chmod(0o600)
+        return address
 
 
 def _server_credentials(tls: TlsFiles) -> grpc.ServerCredentials:

@@ -176,3 +176,20 @@ def test_a_model_toml_is_taken_as_configuration(serve: Callable[..., str]) -> No
             client.load("m", config="[versions]\nlast = 1\n")
         with pytest.raises(InvalidInput, match="config: expected TOML"):
             client.load("m", config="[versions\n")
+
+
+def test_a_management_socket_is_its_owner_s_alone(
+    repository: ModelRepository, tmp_path: Path
+) -> None:
+    path = tmp_path / "management.sock"
+    management = Management(repository, is_only=True)
+    server = front_end("grpc")(
+        repository.runtime, FrontEndOptions((f"unix:{path}",), management=management)
+    )
+    server.start()
+    try:
+        assert path.stat().st_mode & 0o777 == 0o600
+        with Client(f"unix:{path}") as client:
+            assert client.repository_index().models
+    finally:
+        server.stop()
