@@ -57,6 +57,7 @@ class _LoadResult(TypedDict):
     service: _Histogram
     lag: _Histogram
     errors: dict[str, int]
+    peak_in_flight: int
     generator_cpu_ns: int
     first_error: str
     ended: str

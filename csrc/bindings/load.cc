@@ -58,6 +58,7 @@ py::dict to_dict(const LoadResult& result) {
   dict["service"] = to_object(result.service);
   dict["lag"] = to_object(result.lag);
   dict["errors"] = errors;
+  dict["peak_in_flight"] = result.peak_in_flight;
   dict["generator_cpu_ns"] = result.generator_cpu_ns;
   dict["first_error"] = result.first_error;
   dict["ended"] = result.ended;

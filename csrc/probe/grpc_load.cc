@@ -61,6 +61,7 @@ class Worker {
   // What it did, once run() has returned.
   int64_t cpu_ns = 0;
   int64_t requests = 0;
+  std::size_t peak_in_flight = 0;
   TimePoint last_result{};
   std::string ended;
   std::array<int64_t, kErrorCodeCount> errors{};
@@ -78,7 +79,7 @@ class Worker {
       GrpcConnection& connection = *connections_[next_++ % connections_.size()];
       if (connection.can_send()) {
         connection.send(tag);
-        ++in_flight_;
+        peak_in_flight = std::max(peak_in_flight, ++in_flight_);
         return true;
       }
     }
@@ -268,6 +269,7 @@ void run_all(std::vector<std::unique_ptr<Worker>>& workers, Nanoseconds length,
   for (const auto& worker : workers) {
     result->requests += worker->requests;
     result->generator_cpu_ns += worker->cpu_ns;
+    result->peak_in_flight += static_cast<int64_t>(worker->peak_in_flight);
     for (std::size_t i = 0; i < kErrorCodeCount; ++i) result->errors[i] += worker->errors[i];
     if (result->ended.empty()) result->ended = worker->ended;
     last = std::max(last, worker->last_result);

@@ -38,7 +38,7 @@ void GrpcResponder::serve() {
       connections_.push_back(std::make_shared<Connection>(std::move(accepted)));
       http2::Bytes& out = connections_.back()->out;
       const std::array<std::pair<http2::Setting, uint32_t>, 2> settings = {
-          {{http2::kMaxConcurrentStreams, 1U << 20},
+          {{http2::kMaxConcurrentStreams, options_.max_streams},
            {http2::kInitialWindowSize, static_cast<uint32_t>(http2::kLargestWindow)}}};
       http2::write_settings(&out, settings);
       http2::write_window_update(&out, 0, http2::kLargestWindow - http2::kDefaultWindow);

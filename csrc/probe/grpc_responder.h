@@ -29,6 +29,8 @@ class GrpcResponder {
     // It does nothing at all for so long at the end of every such period; 0: never.
     Nanoseconds stall{0};
     Nanoseconds stall_period{0};
+    // That it takes at once on a connection.
+    uint32_t max_streams = 1U << 20;
     // Status of gRPC that it answers with.
     int status = 0;
     // Ends, with all its connections, after so many answers; 0: never.

@@ -23,6 +23,7 @@ struct LoadResult {
   // By ErrorCode, requests that were refused or failed; what a server answers is
   // mapped as its status is.
   std::array<int64_t, kErrorCodeCount> errors{};
+  int64_t peak_in_flight = 0;    // over gRPC: what the server took at once, at most
   int64_t generator_cpu_ns = 0;  // of threads that only generate
   std::string first_error;       // its message, empty without one
   std::string ended;             // why it ended before its time, empty otherwise

@@ -344,11 +344,34 @@ class _Run:
                 self._book.skip(configuration, str(error))
             return
         try:
-            with _gpu_watch(configurations[0], self._remote) as gpu:
+            with self._gpu_watch(configurations[0]) as gpu:
                 for configuration in configurations:
                     self._measure_point(target, configuration, gpu)
         finally:
             target.close()
+
+    @contextmanager
+    def _gpu_watch(self, configuration: Configuration) -> Iterator[GpuWatch | None]:
+        """Of the device that the model is on, or of all that a server here may use; None without.
+
+        Where there should be figures and are none, a warning says why.
+        """
+        kind, _, number = (configuration.device or "").partition(":")
+        watch = None
+        try:
+            if kind == "cuda":
+                watch = GpuWatch([int(number or 0)])
+            elif self._remote is not None and self._remote.is_here:
+                with suppress(Unavailable):  # a server that uses none
+                    watch = GpuWatch([])
+        except Unavailable as error:
+            if str(error) not in self._book.warnings:
+                self._book.warnings.append(str(error))
+        try:
+            yield watch
+        finally:
+            if watch is not None:
+                watch.close()
 
     def _measure_point(
         self, target: Target, configuration: Configuration, gpu: GpuWatch | None
@@ -389,18 +412,3 @@ class _Run:
             # Through JSON, so that what is read from a file equals it.
             facts["options"] = json.loads(json.dumps(dataclasses.asdict(subject.options)))
         print_["models"][subject.name] = facts
-
-
-@contextmanager
-def _gpu_watch(configuration: Configuration, remote: Remote | None) -> Iterator[GpuWatch | None]:
-    """Of the device that the model is on; None where that is no GPU of this machine."""
-    kind, _, number = (configuration.device or "").partition(":")
-    watch = None
-    if remote is None and kind == "cuda":
-        with suppress(Unavailable):
-            watch = GpuWatch([int(number or 0)])
-    try:
-        yield watch
-    finally:
-        if watch is not None:
-            watch.close()

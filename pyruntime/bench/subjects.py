@@ -147,6 +147,13 @@ class Remote:
             self._client.close()
             raise
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this machine."""
+        from pyruntime.bench.load.process import ServerProcess
+
+        return ServerProcess.listening_on(self._address) is not None
+
     def close(self) -> None:
         """Give up the connection."""
         self._client.close()

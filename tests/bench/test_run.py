@@ -251,6 +251,7 @@ def test_a_server_that_dies_leaves_what_was_measured(monkeypatch, tmp_path: Path
     class Remote:
         def __init__(self, *_, **__):
             self.about = {}
+            self.is_here = False
 
         def load(self, *_):
             return loaded
@@ -280,6 +281,27 @@ def test_a_server_that_dies_leaves_what_was_measured(monkeypatch, tmp_path: Path
     assert "Connection refused" in skipped.reason
     assert read_results(file) == results
     assert "ended early" in results_text(results)
+
+
+def test_a_server_that_takes_fewer_calls_at_once_is_said() -> None:
+    from pyruntime.bench.load.over_grpc import OverGrpc
+
+    responder = _probe.GrpcResponder(b"", np.empty(0, np.int64), 0, 0, 0, 0)
+    target = OverGrpc(responder.address, "m", b"")
+    try:
+        assert target.closed(4, 0.02).notes == ()
+        seen = _probe.GrpcLoad(responder.address, "/a/B", b"", 1, 1, 1.0, 1.0).closed(2, 0.02)
+
+        class Limited:
+            def closed(self, *_):
+                return seen
+
+        target._load = Limited()
+        (note,) = target.closed(4, 0.02).notes
+        assert note.startswith("the server took 2 calls at once and not 4")
+    finally:
+        target.close()
+        responder.close()
 
 
 # What it keeps

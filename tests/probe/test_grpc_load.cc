@@ -42,6 +42,19 @@ TEST_CASE("calls are kept in flight, and each is answered and timed") {
   }
 }
 
+TEST_CASE("a server that limits the calls of a connection is not sent more at once") {
+  const GrpcResponder responder({.delays = {milliseconds(2)}, .max_streams = 3}, kAnswer);
+  GrpcLoad load({.address = responder.address(), .path = "/a/B", .connections = 2}, kAnswer);
+  const LoadResult closed = load.closed(40, milliseconds(100));
+  CHECK(closed.requests >= 40);
+  CHECK(closed.ended.empty());
+  // Who waits for the server to take it waits in an open loop's latency.
+  const std::vector<Nanoseconds> times(300, Nanoseconds(0));
+  const LoadResult open = load.open(times, milliseconds(1));
+  CHECK(open.requests == 300);
+  CHECK(open.latency.max_ns() >= 30'000'000);
+}
+
 TEST_CASE("requests larger than the server's window wait for it and arrive whole") {
   const GrpcResponder responder({}, std::vector<uint8_t>(300'000, 3));
   const LoadResult result = load_on(responder, 1'000'000).closed(4, milliseconds(20));

@@ -3,6 +3,7 @@
 Requests are serialised once and sent from C++; Python's gRPC module only looks at the server.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -58,7 +59,15 @@ class OverGrpc:
 
     def closed(self, in_flight: int, seconds: float) -> LoadResult:
         """See Target."""
-        return from_native(self._load.closed(in_flight, seconds))
+        seen = self._load.closed(in_flight, seconds)
+        result = from_native(seen)
+        if seen["peak_in_flight"] >= in_flight or result.ended:
+            return result
+        note = (
+            f"the server took {seen['peak_in_flight']} calls at once and not {in_flight}: it "
+            "limits those of a connection; give more --connections"
+        )
+        return dataclasses.replace(result, notes=(note,))
 
     def open(self, times_ns: Times, seconds: float) -> LoadResult:
         """See Target."""

@@ -16,7 +16,7 @@ from pyruntime.bench.events import (
     Searched,
     Started,
 )
-from pyruntime.bench.results_text import COLUMNS, describe, row_of
+from pyruntime.bench.results_text import COLUMNS, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,25 +95,30 @@ class _Lines:
         print(line, file=sys.stderr, flush=True)
 
 
+# As many as a terminal of 80 columns shows; all are in the table at the end.
+_LIVE_COLUMNS = ("p50 us", "p99 us", "requests/s", "CPU us")
+
+
 class _Live:
     """Two bars, of all points and of the one that is measured, below the table so far."""
 
     def __init__(self) -> None:
         from rich.console import Console, Group
         from rich.live import Live
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn
 
         self._console = Console(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
             console=self._console,
         )
+        self._points = 0
+        self._done = 0
         self._all = self._bars.add_task("all", total=None, status="")
-        self._point = self._bars.add_task("point", total=1.0, status="")
-        self._rows: list[tuple[str, ...]] = []
+        self._point = self._bars.add_task("", total=1.0, status="")
+        self._measured: list[Measurement] = []
         self._group = Group
         self._live = Live(self._render(), console=self._console, transient=True)
 
@@ -128,11 +133,13 @@ class _Live:
         """See OnEvent."""
         match event:
             case Planned(points, warnings):
-                self._bars.update(self._all, total=points)
+                self._points = points
+                self._bars.update(self._all, total=points, status=f"0 of {points}")
                 for warning in warnings:
                     self._console.print(f"warning: {warning}", style="yellow", markup=False)
             case Started(configuration, _):
-                self._bars.reset(self._point, description=_label(configuration), status="warm-up")
+                label = self._labels(configuration)[-1]
+                self._bars.reset(self._point, description=label, status="warm-up")
             case Searched(_, rate, figure_us, is_kept):
                 kept = "kept" if is_kept else "not kept"
                 self._bars.update(self._point, status=f"{rate:.0f}/s: {figure_us:.0f} us, {kept}")
@@ -142,12 +149,13 @@ class _Live:
                 self._bars.update(
                     self._point,
                     completed=share,
-                    status=f"{repetitions} repetitions, p50 {p50_us:.1f} us {known}",
+                    status=f"{repetitions} times, p50 {p50_us:.1f} us {known}",
                 )
             case Finished(measurement):
-                self._add(measurement)
+                self._measured.append(measurement)
+                self._advance()
             case Left(skipped):
-                self._bars.advance(self._all)
+                self._advance()
                 self._console.print(
                     f"not measured: {_label(skipped.configuration)}: {skipped.reason}",
                     style="yellow",
@@ -155,18 +163,26 @@ class _Live:
                 )
         self._live.update(self._render())
 
-    def _add(self, measurement: Measurement) -> None:
-        self._bars.advance(self._all)
-        self._rows.append(row_of(_label(measurement.configuration), measurement))
+    def _advance(self) -> None:
+        self._done += 1
+        status = f"{self._done} of {self._points}"
+        self._bars.update(self._all, completed=self._done, status=status)
+
+    def _labels(self, *more: Configuration) -> list[str]:
+        """Of all that was measured so far, and more: what sets them apart."""
+        return describe([*(each.configuration for each in self._measured), *more])
 
     def _render(self) -> Any:
         from rich.table import Table
 
-        if not self._rows:
+        if not self._measured:
             return self._bars
+        shows = [show for name, show in COLUMNS if name in _LIVE_COLUMNS]
         table = Table(box=None, pad_edge=False)
-        for name in ("", *(name for name, _ in COLUMNS), "±p50"):
-            table.add_column(name, justify="left" if name == "" else "right", no_wrap=True)
-        for row in self._rows:
-            table.add_row(*row)
+        table.add_column("")
+        for name in _LIVE_COLUMNS:
+            table.add_column(name, justify="right", no_wrap=True)
+        for label, measurement in zip(self._labels(), self._measured, strict=True):
+            mark = " *" if measurement.warnings else ""
+            table.add_row(label + mark, *(show(measurement.figures) for show in shows))
         return self._group(table, self._bars)
