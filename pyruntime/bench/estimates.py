@@ -33,7 +33,7 @@ RUN_TO_RUN = 0.0075
 """Standard deviation of a figure from one run to the next, as a share, where nothing is known."""
 
 DISTURBED = 0.15
-"""The same where others used the machine: whoever shares a core is slower by 20 to 40 %."""
+"""The same where others used the machine: whoever shares a core is up to 1.4 times slower."""
 
 _TRIMMED = 0.2  # of each end
 _FEWEST_TO_TRIM = 8
