@@ -159,6 +159,16 @@ def test_single_runs_of_a_busy_machine_are_trusted_less() -> None:
     assert verdicts(compare(*several, figures=["p50"])) == {"worse"}
 
 
+def test_two_repetitions_bound_hardly_anything() -> None:
+    found = compare(
+        results(*(measurement([100, 300], concurrency=load) for load in range(1, 9))),
+        results(*(measurement([300, 100], concurrency=load) for load in range(1, 9))),
+    )
+    assert verdicts(found) == {"no difference"}
+    assert json.loads(json.dumps(found.to_json(), allow_nan=False))["rows"]
+    assert "e+0" in differences_text(found)
+
+
 def test_several_runs_a_side_are_worth_more_than_one() -> None:
     rng = np.random.default_rng(0)
     sides = [

@@ -71,7 +71,7 @@ def _block(found: Differences, rows: Sequence[Difference], common: Mapping[str, 
             quantities.text(row.figure, row.before),
             quantities.text(row.figure, row.after),
             "" if row.ratio is None else f"{row.ratio:.3f}x",
-            "" if row.ci is None else f"{row.ci[0]:.3f} to {row.ci[1]:.3f}",
+            "" if row.ci is None else f"{_bound(row.ci[0])} to {_bound(row.ci[1])}",
             _verdict(row),
         ]
         lines.append([*cells, row.figure])
@@ -83,6 +83,10 @@ def _block(found: Differences, rows: Sequence[Difference], common: Mapping[str, 
     )
     title = _describe(rows[0].configuration, common)
     return f"{title}\n{text}" if title else text
+
+
+def _bound(ratio: float) -> str:
+    return f"{ratio:.3f}" if 1e-3 < ratio < 1e3 else f"{ratio:.2g}"
 
 
 def _is_noisy(row: Difference) -> bool:
@@ -139,7 +143,7 @@ def _largest(figure: str, rows: Sequence[Difference], count: int, common: Mappin
         size = f"{quantities.text(figure, largest.after)}{at}"
     else:
         low, high = largest.ci
-        size = f"{largest.ratio:.3f}x ({low:.3f} to {high:.3f}){at}"
+        size = f"{largest.ratio:.3f}x ({_bound(low)} to {_bound(high)}){at}"
     if count == 1:
         return f"{quantities.label(figure)} {size}"
     most = "" if len(rows) == 1 else "most: "

@@ -26,6 +26,7 @@ __all__ = [
     "combine",
     "false_discovery_level",
     "interval",
+    "ratio_of",
     "tail",
 ]
 
@@ -38,6 +39,7 @@ DISTURBED = 0.15
 _TRIMMED = 0.2  # of each end
 _FEWEST_TO_TRIM = 8
 _NORMAL_95 = 1.959964
+_MOST_LOG = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,11 @@ def interval(estimate: Estimate, level: float) -> tuple[float, float]:
     if half > 0:
         half *= student_t.quantile(level / 2, estimate.df)
     return estimate.mean - half, estimate.mean + half
+
+
+def ratio_of(difference: float) -> float:
+    """Of a difference of logarithms; kept finite, since two repetitions bound hardly anything."""
+    return math.exp(min(max(difference, -_MOST_LOG), _MOST_LOG))
 
 
 def false_discovery_level(tails: Sequence[float], level: float) -> float:

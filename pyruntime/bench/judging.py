@@ -15,6 +15,7 @@ from pyruntime.bench.estimates import (
     combine,
     false_discovery_level,
     interval,
+    ratio_of,
     tail,
 )
 from pyruntime.bench.matching import Place
@@ -91,7 +92,7 @@ class _Pair:
             before=math.exp(self.before.mean) if is_log else self.before.mean,
             after=math.exp(self.after.mean) if is_log else self.after.mean,
             ratio=math.exp(apart.mean) if is_log else None,
-            ci=(math.exp(low), math.exp(high)) if is_log and is_known else None,
+            ci=(ratio_of(low), ratio_of(high)) if is_log and is_known else None,
             p=p if is_known else None,
             verdict=verdict,
         )

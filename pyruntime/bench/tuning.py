@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyruntime.bench.choices import Choice, choices, parse_tries
-from pyruntime.bench.estimates import RUN_TO_RUN, Run, combine, interval
+from pyruntime.bench.estimates import RUN_TO_RUN, Run, combine, interval, ratio_of
 from pyruntime.bench.find_rate import Slo
 from pyruntime.bench.halving import Arm, Measure, Record, halve, take_turns
 from pyruntime.bench.load.inproc import InProcess
@@ -335,4 +335,4 @@ def _ratio(
     if math.isnan(estimate.variance):
         return math.exp(estimate.mean), (0.0, math.inf)
     low, high = interval(estimate, level)
-    return math.exp(estimate.mean), (math.exp(low), math.exp(high))
+    return math.exp(estimate.mean), (ratio_of(low), ratio_of(high))
