@@ -321,6 +321,11 @@ class _Point:
 
     def _why_not_steady(self, width: float) -> str:
         how = self._how
+        if len(self._repetitions) < FEWEST:
+            return (
+                f"time ran out after {len(self._repetitions)} of the {FEWEST} repetitions that an "
+                "interval needs; more --seconds would tell more"
+            )
         got = f"±{width:.1%}" if width < 100 else "unknown"
         return (
             f"time ran out: {how.figure} is known to {got} after {len(self._repetitions)} "

