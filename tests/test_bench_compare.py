@@ -17,6 +17,9 @@ from pyruntime.bench import compare, to_frame
 from pyruntime.bench.conditions import parse_condition
 from pyruntime.bench.differences_text import differences_text
 from pyruntime.bench.files import write_results
+from pyruntime.bench.histogram import Histogram
+from pyruntime.bench.results import Repetition
+from pyruntime.bench.summary import summarize
 from pyruntime.cli import main
 from pyruntime.errors import InvalidInput, Unavailable
 
@@ -274,6 +277,21 @@ def test_only_a_sure_breach_fails(condition: str, factor: float, status: str) ->
     assert {check.status for check in found.checks} == {status}
     assert found.is_breached == (status == "breached")
     assert len(found.checks) == (1 if "where" in condition else 2)
+
+
+@pytest.mark.parametrize("condition", ["p99 > 1.1x", "p99 > 9s", "requests_per_s < -5%"])
+def test_a_server_that_answers_nothing_is_a_breach(condition: str) -> None:
+    nothing = Repetition(1.0, 0, 0, Histogram.of_ns([]), errors={"Unavailable": 5})
+    alive = measurement(EXACTLY)
+    figures, ci = summarize([nothing] * 3)
+    dead = dataclasses.replace(alive, repetitions=(nothing,) * 3, figures=figures, ci=ci)
+    found = compare(results(alive), results(dead), fail_if=[condition])
+    assert [(check.value, check.status) for check in found.checks] == [(None, "breached")]
+    assert "no answer" in differences_text(found)
+    if "x" not in condition:
+        return
+    with pytest.raises(InvalidInput, match="got none"):
+        compare(results(dead), results(alive), fail_if=["p99 > 1.1x"])
 
 
 # Other programs' files

@@ -68,7 +68,8 @@ class Unmatched:
 class Check:
     """What became of one --fail-if at one configuration.
 
-    value: the ratio to the baseline if `is_ratio`, or the figure itself.
+    value: the ratio to the baseline if `is_ratio`, or the figure itself; None where no request was
+    answered, which is a breach where the baseline's were.
     status: "breached": beyond the limit, and surely so; "not shown": beyond it, but that can be
     chance; "kept".
     """
@@ -77,7 +78,7 @@ class Check:
     configuration: Mapping[str, Any]
     figure: str
     side: str
-    value: float
+    value: float | None
     is_ratio: bool
     p: float
     status: Literal["kept", "not shown", "breached"]

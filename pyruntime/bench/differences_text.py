@@ -102,8 +102,12 @@ def _verdict(row: Difference) -> str:
 def _checks(checks: Sequence[Check], common: Mapping[str, Any]) -> str:
     lines = []
     for check in checks:
-        is_ratio = check.is_ratio
-        value = f"{check.value:.3f}x" if is_ratio else quantities.text(check.figure, check.value)
+        if check.value is None:
+            value = "no answer"
+        elif check.is_ratio:
+            value = f"{check.value:.3f}x"
+        else:
+            value = quantities.text(check.figure, check.value)
         status = check.status.upper() if check.status == "breached" else check.status
         where = ", ".join(filter(None, (check.side, _describe(check.configuration, common))))
         lines.append((status, check.condition, value, where))

@@ -177,9 +177,37 @@ def _check_one(
                     status="not shown" if is_beyond else "kept",
                 )
             )
+        checks += _nothing_answered(condition, place)
     if not checks:
         raise InvalidInput(
             f"fail-if {condition.text!r}: expected a configuration that it concerns, with this "
             "figure on both sides, got none"
         )
     return checks
+
+
+def _nothing_answered(condition: Condition, place: Place) -> list[Check]:
+    """No figure since no request was answered, where the baseline's were, is a breach."""
+    if condition.figure == "errors_share" or _is_dead(place.before):
+        return []
+    if not any(condition.figure in run.figures for run in place.before):
+        return []
+    return [
+        Check(
+            condition=condition.text,
+            configuration=place.configuration,
+            figure=condition.figure,
+            side=side,
+            value=None,
+            is_ratio=condition.is_ratio,
+            p=0.0,
+            status="breached",
+        )
+        for side, runs in place.after.items()
+        if _is_dead(runs)
+    ]
+
+
+def _is_dead(runs: Sequence[Entry]) -> bool:
+    rates = [run.figures.get("requests_per_s") for run in runs]
+    return all(isinstance(rate, list | tuple) and max(rate) == 0 for rate in rates)
