@@ -18,7 +18,10 @@ std::string_view Decision::arm_name() const {
 void Decision::watch_tracked(Request& request, std::string_view id) {
   traffic->arm(arm).count_assigned();
   id_ = id;
-  if (shadow != nullptr) job_ = shadow->runner->copy(shadow, arm, request);
+  // What will be refused may be no memory that can be read.
+  if (shadow != nullptr && model->check(request).ok()) {
+    job_ = shadow->runner->copy(shadow, arm, request);
+  }
   on_complete_ = request.on_complete;
   context_ = request.context;
   request.on_complete = &Decision::complete;

@@ -79,8 +79,12 @@ void ShadowRunner::complete(ShadowJob* job, const Request& request) noexcept {
   give_back(job);
 }
 
-// False where they are too large, or memory is short.
+// False where they are too large or on a device, or memory is short.
 bool ShadowRunner::keep_copies(TensorCopies& copies, std::span<const Tensor> tensors) noexcept {
+  const auto is_away = [](const Tensor& tensor) {
+    return tensor.data != nullptr && tensor.device != Device{};
+  };
+  if (std::any_of(tensors.begin(), tensors.end(), is_away)) return false;
   const std::size_t bytes = TensorCopies::size_bytes(tensors);
   const std::size_t had = copies.capacity_bytes();
   const std::size_t more = bytes > had ? bytes - had : 0;

@@ -38,8 +38,8 @@ class ShadowRunner {
   // Drops what waits.
   ~ShadowRunner();
 
-  // Copies the request's inputs for the shadow, or counts a drop and returns
-  // nullptr. `job` goes to complete() or drop().
+  // Copies the inputs of a request that is valid for its version, or counts a drop
+  // and returns nullptr. The job goes to complete() or drop().
   ShadowJob* copy(std::shared_ptr<const ShadowRoute> route, std::size_t arm,
                   const Request& request) noexcept;
   // Copies the answer and lets the job run; skips it if there is none.

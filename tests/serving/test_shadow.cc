@@ -149,6 +149,26 @@ TEST_CASE("a request that lacks an input of the shadow is dropped") {
   CHECK(settled(registry).dropped == 1);
 }
 
+TEST_CASE("a request that will be refused is not looked into") {
+  Registry registry;
+  registry.add(load_echo({}, 1));
+  registry.add(load_echo({}, 2));
+  const RouteSpec spec = shadowed();
+  registry.set_routing("echo", {}, &spec, {});
+  for (const Shape& shape : {Shape{int64_t{1} << 40, 4}, Shape{-1, 4}}) {
+    Decision decision;
+    REQUIRE(registry.route("echo", {}, &decision).ok());
+    Numbers numbers({1, 2, 3, 4}, shape);  // says that it is larger than it is, or nothing
+    const RequestRef request = ask(*decision.model, numbers);
+    if (shape[0] > 0) request->inputs[0].type = DataType::kFloat32;
+    decision.watch(*request);
+    const Status status = decision.model->infer(request);
+    decision.end(status, *request);
+    CHECK(status.code() == ErrorCode::kInvalidInput);
+  }
+  CHECK(stats_of(registry).sampled == 0);
+}
+
 TEST_CASE("under load copies are dropped, and the primary waits for none") {
   Registry registry;
   EchoSettings slow;
