@@ -5,6 +5,7 @@
 // machine's moods hit both: the quiet latency is the reference.
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -94,19 +95,28 @@ struct Comparison {
   double quiet_p50, quiet_p99, flooded_p50, flooded_p99;
 };
 
+// Rows per second.
+double rate(ClosedLoop<>& flood, std::chrono::nanoseconds length) {
+  flood.measure(length / 10);  // until it runs evenly
+  return flood.measure(length).requests_per_s();
+}
+
 // Two models flooded at once: which part each keeps of the rows/s that it has alone.
 void bench_two_floods(const ServedModel& one, const ServedModel& other, const Settings& settings) {
-  ClosedLoop one_flood(one);
-  ClosedLoop other_flood(other);
+  const ClosedLoop<>::Options options{.in_flight = static_cast<std::size_t>(settings.in_flight)};
+  ModelSender one_sender(one.model(), one.row());
+  ModelSender other_sender(other.model(), other.row());
+  ClosedLoop<> one_flood(one_sender, options);
+  ClosedLoop<> other_flood(other_sender, options);
   std::vector<double> one_share;
   std::vector<double> other_share;
   for (int turn = 0; turn < settings.turns; ++turn) {
-    const double one_alone = one_flood.rate(settings.in_flight, settings.length / 2);
-    const double other_alone = other_flood.rate(settings.in_flight, settings.length / 2);
-    other_flood.start(settings.in_flight);
+    const double one_alone = rate(one_flood, settings.length / 2);
+    const double other_alone = rate(other_flood, settings.length / 2);
+    other_flood.start();
     const int64_t before = other_flood.done();
     const auto begin = SteadyTime::now();
-    one_share.push_back(one_flood.rate(settings.in_flight, settings.length) / one_alone);
+    one_share.push_back(rate(one_flood, settings.length) / one_alone);
     const auto rows = static_cast<double>(other_flood.done() - before);
     other_share.push_back(rows / seconds_since(begin) / other_alone);
     other_flood.stop();
