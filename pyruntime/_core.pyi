@@ -25,6 +25,7 @@ class ModelVersion(metaclass=_Type):
         path: str = ...,
         data: bytes | None = ...,
         options: ModelOptions,
+        gently: bool = ...,
     ) -> ModelVersion: ...
     @staticmethod
     def from_capsule(capsule: object) -> ModelVersion: ...

@@ -79,6 +79,7 @@ class Runtime:
         options: ModelOptions | None = None,
         warm_up: Callable[[Model], None] | None = None,
         replace: bool = False,
+        gently: bool = False,
     ) -> Model:
         """Load a version of a model beside those that are loaded, and serve it.
 
@@ -87,6 +88,8 @@ class Runtime:
         warm_up: called with the version before anybody else sees it; what it raises ends the load.
         replace: whether that version may be loaded already. The new one then takes its place in
             one step, and the old one is unloaded once it has answered what it accepted.
+        gently: whether the load gives way to requests, on a thread of low priority. Models with
+            threads of their own (intra_op_threads, inter_op_threads) load as ever.
 
         Returns that version. Raises InvalidInput (bad file, options, version taken), Unavailable
         (engine or device absent: says what to install), Unimplemented, EngineError.
@@ -99,7 +102,11 @@ class Runtime:
         path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
         version = self._reserve(name, version, replace=replace)
         try:
-            native = _core.ModelVersion.load(name, version, path=path, data=data, options=options)
+            if gently and options.engine == "onnx":
+                _core.load_onnx_library()  # its own threads are not to have low priority
+            native = _core.ModelVersion.load(
+                name, version, path=path, data=data, options=options, gently=gently
+            )
             model = Model(self, native, is_routed=False, options=options)
             if warm_up is not None:
                 warm_up(model)

@@ -85,8 +85,9 @@ py::tuple to_tuple(const std::vector<Batcher::BucketCost>& costs) {
 }
 
 ModelVersionPtr load_model(std::string name, int64_t version, const std::string& path,
-                           const std::optional<py::bytes>& data, py::handle options) {
-  const ModelOptions model_options = to_model_options(options);
+                           const std::optional<py::bytes>& data, py::handle options, bool gently) {
+  ModelOptions model_options = to_model_options(options);
+  model_options.load_gently = gently;
   ModelSource source;
   source.path = path;
   if (data) {
@@ -125,6 +126,7 @@ void bind_model_version(py::module_& module) {
                                             "One loaded version of a model.")
       .def_static("load", &load_model, py::arg("name"), py::arg("version"), py::kw_only(),
                   py::arg("path") = "", py::arg("data") = py::none(), py::arg("options"),
+                  py::arg("gently") = false,
                   "Load a model from a file or from bytes; options: a config.ModelOptions. Raises "
                   "InvalidInput, Unavailable, Unimplemented or EngineError.")
       .def_static(

@@ -8,6 +8,7 @@
 #include <malloc.h>
 #endif
 
+#include "base/background.h"
 #include "base/fork.h"
 #include "memory/device.h"
 #include "schedule/batch_slot.h"
@@ -33,6 +34,11 @@ int places_of_run(const SessionOptions& options, const DeviceBackend& backend) {
   if (!backend.is_host_accessible()) return 1;
   if (options.use_global_pool || options.intra_op_threads == 0) return cores;
   return std::min(options.intra_op_threads, cores);
+}
+
+bool makes_threads(const SessionOptions& options) {
+  return !options.use_global_pool &&
+         (options.intra_op_threads != 1 || options.inter_op_threads != 1);
 }
 
 void check_options(const std::string& label, const ModelOptions& options) {
@@ -96,7 +102,14 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
     SessionOptions session_options = options_.session;
     session_options.device = group.device;
     DeviceBackend& backend = open_device(group.device);
-    Session& session = *sessions_.emplace_back(load_session(source, session_options));
+    std::unique_ptr<Session> loaded;
+    const auto load = [&] { loaded = load_session(source, session_options); };
+    if (options_.load_gently && !makes_threads(session_options)) {
+      run_in_background(load);
+    } else {
+      load();
+    }
+    Session& session = *sessions_.emplace_back(std::move(loaded));
     if (signature_ == nullptr) {
       signature_ = &session.signature();
       requests_ =

@@ -31,6 +31,9 @@ struct ModelOptions {
   std::vector<InstanceGroup> instances = {InstanceGroup{}};
   std::size_t pool_capacity_bytes = std::size_t{1} << 30;  // of staging and results, per device
   bool lock_pages = false;                                 // mlock them
+  // Whether loading gives way to those who serve requests. What makes threads of the engine's
+  // own loads as ever, since these would keep the low priority.
+  bool load_gently = false;
   // A run that takes longer is reported; on a device beside the host its requests
   // fail and the instance is replaced. 0: never.
   std::chrono::nanoseconds stuck_after = std::chrono::seconds(30);

@@ -49,7 +49,10 @@ class Lifecycle:
         lock: threading.Condition,
         tell: Callable[[VersionStatus], None],
         budget: MemoryBudget,
+        *,
+        loads_gently: bool,
     ) -> None:
+        self._loads_gently = loads_gently
         self._runtime = runtime
         self._budget = budget
         self._lock = lock
@@ -166,7 +169,7 @@ class Lifecycle:
                     known.measured_bytes = size_bytes  # what to expect the next time
             self._budget.check(record, size_bytes)
 
-        loaded = load_version(self._runtime, found, version, check_size)
+        loaded = load_version(self._runtime, found, version, check_size, gently=self._loads_gently)
         with self._lock:
             known.state, known.reason = State.READY, loaded.note
             known.model, known.seconds = loaded.model, loaded.seconds

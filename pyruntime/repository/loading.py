@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyruntime.errors import EngineError, InvalidInput, PyRuntimeError
 from pyruntime.repository import warm_up
+from pyruntime.repository.background import run_in_background
 from pyruntime.repository.claims import check_claims
 from pyruntime.repository.memory import process_bytes
 
@@ -36,9 +37,12 @@ def load_version(
     found: FoundModel,
     version: FoundVersion,
     check_size: Callable[[int], None],
+    *,
+    gently: bool,
 ) -> Loaded:
     """Load it, hold it against its configuration, warm it up, and swap it in.
 
+    gently: on threads of low priority.
     check_size: called with the bytes that it needs, before it is served; may refuse it.
     Raises the errors of Runtime.load, and what check_size does; then nothing has changed.
     """
@@ -51,8 +55,15 @@ def load_version(
 
     def prepare(model: Model) -> None:
         check_claims(model, config)
-        if note := _warm_up(model, config, found):
-            notes.append(note)
+
+        def run() -> None:
+            if note := _warm_up(model, config, found):
+                notes.append(note)
+
+        if gently:
+            run_in_background(run)
+        else:
+            run()
         check_size(max(process_bytes() - before, 0) + model.stats().pool.held_bytes)
 
     number = version.number
@@ -66,6 +77,7 @@ def load_version(
             options=config.options,
             warm_up=prepare,
             replace=True,
+            gently=gently,
         )
     except PyRuntimeError:
         raise

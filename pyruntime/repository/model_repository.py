@@ -81,7 +81,13 @@ class ModelRepository:
             self._records,
             lambda record, number, reason: self._lifecycle.unload(record, number, reason),
         )
-        self._lifecycle = Lifecycle(self.runtime, self._lock, self._tell, self._budget)
+        self._lifecycle = Lifecycle(
+            self.runtime,
+            self._lock,
+            self._tell,
+            self._budget,
+            loads_gently=self._options.gentle,
+        )
         self.runtime._bring_in = self.bring_in
         self._threads = LoadThreads(self._options.load_threads)
         self._starting: list[Future[Failures]] = []
