@@ -197,8 +197,8 @@ void bind_registry(py::module_& module) {
       .def("list", &Registry::list, "What is served, ordered by name and version.")
       .def_property_readonly(
           "capsule",
-          [](const RegistryPtr& registry) {
-            return py::reinterpret_steal<py::capsule>(to_capsule(registry));
+          [](const RegistryPtr& served) {
+            return py::reinterpret_steal<py::capsule>(to_capsule(served));
           },
           "Shares the registry with pyruntime._hot.");
 }

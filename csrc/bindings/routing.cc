@@ -130,7 +130,7 @@ py::object route_stats(const Registry& registry, const std::string& name) {
   result["unmatched_rewards"] = stats.unmatched_rewards;
   result["shadow"] = traffic->shadow() == nullptr ? py::object(py::none())
                                                   : py::object(to_dict(traffic->shadow()->stats()));
-  return std::move(result);
+  return result;
 }
 
 void give_reward(const Registry& registry, const std::string& name, const std::string& request_id,
