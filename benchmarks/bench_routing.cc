@@ -115,6 +115,7 @@ std::vector<double> call_by_all(const Registry& registry, const std::string& nam
                                 std::span<const Tensor> row, const Settings& settings) {
   std::vector<std::vector<double>> each(static_cast<std::size_t>(settings.callers));
   std::vector<std::thread> callers;
+  callers.reserve(each.size());
   for (auto& latencies : each) {
     callers.emplace_back([&] { call(registry, name, row, settings, &latencies); });
   }
