@@ -1,10 +1,18 @@
-"""Values of options that several measurements have."""
+"""What several measurements have in common: values of options, and where figures go."""
 
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["dim", "numbers", "rates", "words"]
+from pyruntime.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["check_json", "dim", "numbers", "rates", "show", "words"]
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -37,3 +45,20 @@ def words(text: str) -> tuple[str, ...]:
     if not all(parts):
         raise argparse.ArgumentTypeError(f"expected words with commas in between, got {text!r}")
     return parts
+
+
+def check_json(file: str | None) -> None:
+    """Say what is wrong with `--json FILE` before time is spent. Raises InvalidInput."""
+    if file is not None and file != "-" and not Path(file).parent.is_dir():
+        raise InvalidInput(f"--json {file}: expected a file in a folder that exists")
+
+
+def show(figures: dict[str, Any], file: str | None, text: Callable[[], str]) -> None:
+    """Print `text`, and write the figures to `--json FILE`; "-": print them alone."""
+    as_json = json.dumps(figures, indent=2)
+    if file == "-":
+        print(as_json)
+        return
+    print(text())
+    if file:
+        Path(file).write_text(as_json + "\n", encoding="utf-8")

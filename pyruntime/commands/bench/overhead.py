@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyruntime.commands.bench.arguments import dim, numbers
+from pyruntime.commands.bench.arguments import check_json, dim, numbers, show
 
 if TYPE_CHECKING:
     import argparse
@@ -66,12 +65,11 @@ def add_parser(benches: Commands) -> None:
 def run(args: Namespace) -> int:
     """Measure, and print."""
     from pyruntime.bench import overhead
+    from pyruntime.bench.ledger_text import ledger_text
     from pyruntime.config import read_model_options
-    from pyruntime.errors import InvalidInput
 
     # What is wrong with the arguments shows before the time is spent.
-    if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
-        raise InvalidInput(f"--json {args.json}: expected a file in a folder that exists")
+    check_json(args.json)
     if sys.stderr.isatty():
         print(f"measuring for {args.seconds:g} s ...", file=sys.stderr)
     ledger = overhead(
@@ -83,13 +81,5 @@ def run(args: Namespace) -> int:
         seed=args.seed,
         options=read_model_options(args.options) if args.options else None,
     )
-    text = json.dumps(ledger.to_json(), indent=2)
-    if args.json == "-":
-        print(text)
-        return 0
-    from pyruntime.bench.ledger_text import ledger_text
-
-    print(ledger_text(ledger))
-    if args.json:
-        Path(args.json).write_text(text + "\n", encoding="utf-8")
+    show(ledger.to_json(), args.json, lambda: ledger_text(ledger))
     return 0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyruntime.commands.bench.arguments import dim
+from pyruntime.commands.bench.arguments import check_json, dim, show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -94,11 +93,10 @@ def add_parser(benches: Commands) -> None:
 def run(args: Namespace) -> int:
     """Compare, and print."""
     from pyruntime.bench import parity
+    from pyruntime.bench.parity_text import parity_text
     from pyruntime.config import read_model_options
-    from pyruntime.errors import InvalidInput
 
-    if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
-        raise InvalidInput(f"--json {args.json}: expected a file in a folder that exists")
+    check_json(args.json)
     found = parity(
         args.model,
         devices=args.device,
@@ -114,15 +112,7 @@ def run(args: Namespace) -> int:
         options=read_model_options(args.options) if args.options else None,
         **({"vary": args.vary} if args.vary else {}),
     )
-    text = json.dumps(found.to_json(), indent=2)
-    if args.json == "-":
-        print(text)
-    else:
-        from pyruntime.bench.parity_text import parity_text
-
-        print(parity_text(found))
-        if args.json:
-            Path(args.json).write_text(text + "\n", encoding="utf-8")
+    show(found.to_json(), args.json, lambda: parity_text(found))
     return 0 if found.is_close else BEYOND
 
 

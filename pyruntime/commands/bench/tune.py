@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyruntime.commands.bench.arguments import dim, numbers
+from pyruntime.commands.bench.arguments import check_json, dim, numbers, show
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -92,10 +91,9 @@ def add_parser(benches: Commands) -> None:
 def run(args: Namespace) -> int:
     """Search, print, write."""
     from pyruntime.bench import tune
-    from pyruntime.errors import InvalidInput
+    from pyruntime.bench.tuning_text import tuning_text
 
-    if args.json not in (None, "-") and not Path(args.json).parent.is_dir():
-        raise InvalidInput(f"--json {args.json}: expected a file in a folder that exists")
+    check_json(args.json)
     found = tune(
         args.model,
         slo=args.slo,
@@ -113,15 +111,7 @@ def run(args: Namespace) -> int:
         dry_run=args.dry_run,
         on_step=_tell,
     )
-    text = json.dumps(found.to_json(), indent=2)
-    if args.json == "-":
-        print(text)
-    else:
-        from pyruntime.bench.tuning_text import tuning_text
-
-        print(tuning_text(found))
-        if args.json:
-            Path(args.json).write_text(text + "\n", encoding="utf-8")
+    show(found.to_json(), args.json, lambda: tuning_text(found))
     return 0 if found.best is not None else NOT_KEPT
 
 
