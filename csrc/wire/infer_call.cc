@@ -184,7 +184,7 @@ bool InferCall::State::find_successor(const Status& refusal) {
   request.reset();  // before its model
   scratch.reset();
   if (!decode_for_model().ok() || is_cancelled.load(std::memory_order_seq_cst)) return false;
-  if (decision.model == refused || !model().is_accepting()) return false;
+  if (decision.model == refused) return false;  // stopped, and still what is served
   request->deadline = std::min(request->deadline, deadline);
   return true;
 }
