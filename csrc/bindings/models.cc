@@ -173,6 +173,10 @@ void bind_model_version(py::module_& module) {
             return result;
           },
           "Counters and latencies; see telemetry.ModelStats.")
+      .def(
+          "total_buckets",
+          [](const ModelVersion& model) { return to_bucket_tuple(model.total()); },
+          "Of the time of completed requests: ((smallest us, requests), ...), ascending.")
       .def("stop_accepting", &ModelVersion::stop_accepting, Released(),
            "Refuse new requests from now on.")
       .def("close", &ModelVersion::close, Released(),
@@ -211,6 +215,16 @@ py::tuple to_latency_tuple(const HistogramSnapshot& latency) {
   return py::make_tuple(latency.count, latency.sum_ns, us(latency.mean_ns()),
                         us(latency.quantile_ns(0.5)), us(latency.quantile_ns(0.9)),
                         us(latency.quantile_ns(0.99)), us(static_cast<double>(latency.max_ns)));
+}
+
+py::tuple to_bucket_tuple(const HistogramSnapshot& latency) {
+  py::list result;
+  for (unsigned i = 0; i < HistogramScale::kBuckets; ++i) {
+    if (latency.buckets[i] == 0) continue;
+    result.append(py::make_tuple(static_cast<double>(HistogramScale::lower_bound(i)) / 1e3,
+                                 latency.buckets[i]));
+  }
+  return py::tuple(result);
 }
 
 void bind_models(py::module_& module) {

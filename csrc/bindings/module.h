@@ -30,6 +30,8 @@ inline void throw_if_failed(const Status& status) {
 
 // (count, sum_ns, mean_us, p50_us, p90_us, p99_us, max_us): a telemetry.LatencyStats.
 pybind11::tuple to_latency_tuple(const HistogramSnapshot& latency);
+// ((smallest us, records), ...), ascending, only buckets that hold any
+pybind11::tuple to_bucket_tuple(const HistogramSnapshot& latency);
 
 // `shared`, but released without the GIL, which its destructor may otherwise
 // hold for as long as it waits for requests.

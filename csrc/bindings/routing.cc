@@ -63,17 +63,6 @@ void set_routing(Registry& registry, const std::string& name, Labels labels,
   registry.set_routing(name, std::move(labels), route ? &*route : nullptr, needed);
 }
 
-// ((smallest us, records), ...), only buckets that hold any
-py::tuple to_buckets(const HistogramSnapshot& latency) {
-  py::list result;
-  for (unsigned i = 0; i < HistogramScale::kBuckets; ++i) {
-    if (latency.buckets[i] == 0) continue;
-    result.append(py::make_tuple(static_cast<double>(HistogramScale::lower_bound(i)) / 1e3,
-                                 latency.buckets[i]));
-  }
-  return py::tuple(result);
-}
-
 py::object to_python(const Target& target) {
   if (!target.label.empty()) return py::str(target.label);
   if (target.version == kLatest) return py::none();
@@ -92,7 +81,7 @@ py::dict to_dict(const ArmSpec& arm, const ArmStatsSnapshot& stats) {
   result["rewards"] = stats.rewards;
   result["reward_sum"] = stats.reward_sum;
   result["total"] = to_latency_tuple(stats.total);
-  result["buckets"] = to_buckets(stats.total);
+  result["buckets"] = to_bucket_tuple(stats.total);
   return result;
 }
 

@@ -35,10 +35,10 @@ BatchSlot::BatchSlot(const SlotContext& context, const std::string& where, Strea
     : context_(context),
       stream_(stream),
       events_(events),
-      stats_(stats),
       on_host_(context.backend.is_host_accessible()),
       max_bound_rows_(std::min(context.max_rows, kMaxBoundRows)),
       event_(context.backend.create_event()),
+      stats_(&stats),
       run_(context.stats.active_runs(), where, context.session.create_control()),
       batch_results_(context.host_pool, context.plan.padding()) {
   const Signature& signature = context_.plan.signature();
@@ -338,7 +338,7 @@ bool BatchSlot::outputs_follow_rows() const {
 }
 
 void BatchSlot::answer(Request& request) {
-  stats_.count_outcome(request.status.code(), request.rows_, request.timing.queue_ns,
+  stats_->count_outcome(request.status.code(), request.rows_, request.timing.queue_ns,
                        (answered_at_ - request.submitted_at_).count());
   request.answer(Batch::kReferences);
 }
@@ -376,7 +376,7 @@ void BatchSlot::refuse(const SlotContext& context, Batch& batch, const Status& s
 void BatchSlot::run_each_alone() {
   retried_.assign(batch_.members.begin(), batch_.members.end());
   Bucket* const bucket = batch_.bucket;
-  stats_.count_retried(retried_.size());
+  stats_->count_retried(retried_.size());
   forget_run();
   for (Request* request : retried_) {
     if (is_lost_) {  // with the one before
@@ -417,7 +417,7 @@ void BatchSlot::scatter() {
   timing.run_ns = (ran_at_ - gathered_at_).count();
   timing.scatter_ns = (answered_at_ - ran_at_).count();
   timing.batch_rows = batch_.rows;
-  stats_.count_batch(timing.batch_rows, timing.gather_ns, timing.run_ns, timing.scatter_ns,
+  stats_->count_batch(timing.batch_rows, timing.gather_ns, timing.run_ns, timing.scatter_ns,
                      answered_at_);
   batch_.bucket->cost.record(timing.batch_rows, (answered_at_ - batch_.formed_at).count());
   forget_run();

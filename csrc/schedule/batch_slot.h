@@ -57,6 +57,9 @@ class BatchSlot {
   BatchSlot(const SlotContext& context, const std::string& where, Stream& stream,
             EventCount& events, RunStats& stats);
 
+  // Where the batches to come are counted.
+  void count_in(RunStats& stats) { stats_ = &stats; }
+
   // Takes over a sealed batch, gathers it and gives it to the stream. One that
   // is behind another there is not late before resume().
   void start(Batch& batch, bool is_behind);
@@ -130,11 +133,11 @@ class BatchSlot {
   const SlotContext context_;
   Stream& stream_;
   EventCount& events_;
-  RunStats& stats_;
   const bool on_host_;  // the device computes on host memory
   const int64_t max_bound_rows_;
   const std::unique_ptr<Event> event_;
 
+  RunStats* stats_;
   ActiveRun run_;
   bool is_lost_ = false;
   std::vector<Request*> retried_;  // a failed batch's members, while each runs alone

@@ -63,6 +63,19 @@ void Instance::start(FairShare::Turn turn) {
   start_in_free_slot(batch_, std::move(turn));
 }
 
+void Instance::run_uncounted(FairShare::Turn turn, Batcher& batcher) {
+  if (uncounted_ == nullptr) uncounted_ = std::make_unique<RunStats>(context_.max_rows);
+  count_in(*uncounted_);
+  start(std::move(turn));
+  while (has_running()) finish_oldest(batcher);
+  count_in(stats_);
+}
+
+void Instance::count_in(RunStats& stats) {
+  if (pipeline_ == nullptr) return;
+  for (const auto& slot : pipeline_->slots) slot->count_in(stats);
+}
+
 void Instance::start_in_free_slot(Batch& batch, FairShare::Turn turn) {
   const bool is_behind = running_ != 0;
   const std::size_t slot = (oldest_ + running_) % slot_count_;

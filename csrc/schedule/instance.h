@@ -71,6 +71,8 @@ class Instance {
   // Runs batch(), sealed, in a free slot; `turn` ends when it has been finished. On
   // the host's own devices it is ready when this returns.
   void start(FairShare::Turn turn);
+  // Runs batch(), sealed, and completes it, in nobody's statistics; nothing else may run here.
+  void run_uncounted(FairShare::Turn turn, Batcher& batcher);
   // Completes the oldest running batch if it is ready, or waits for it.
   bool finish_if_ready(Batcher& batcher);
   void finish_oldest(Batcher& batcher);
@@ -92,6 +94,7 @@ class Instance {
   };
 
   BatchSlot& oldest() { return *pipeline_->slots[oldest_]; }
+  void count_in(RunStats& stats);
   void start_in_free_slot(Batch& batch, FairShare::Turn turn);
   Status make_pipeline();
   void replace_pipeline();
@@ -108,6 +111,7 @@ class Instance {
   std::unique_ptr<Pipeline> pipeline_;  // null: the device refused to make another
   std::vector<std::unique_ptr<Pipeline>> lost_pipelines_;
   std::vector<FairShare::Turn> turns_;  // by slot
+  std::unique_ptr<RunStats> uncounted_;  // made when needed; never read
   Batch batch_;
   Request* carry_ = nullptr;
   std::size_t oldest_ = 0;   // slot of the oldest running batch

@@ -50,7 +50,9 @@ void Scheduler::stop_accepting() {
 
 SchedulerStatsSnapshot Scheduler::stats() const {
   SchedulerStatsSnapshot snapshot = stats_.read();
-  snapshot.accepted = static_cast<uint64_t>(admission_.accepted());  // after how they ended
+  // After how they ended, and what is not to be counted before what is.
+  const int64_t uncounted = warmed_up_.load(std::memory_order_acquire);  // pairs with warm_up()
+  snapshot.accepted = static_cast<uint64_t>(admission_.accepted() - uncounted);
   return snapshot;
 }
 
@@ -190,11 +192,12 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
   for (const auto& instance : instances_) {
     const RequestRef request = make();
     if (Status status = enter(*request, rows); !status.ok()) return status;
+    warmed_up_.fetch_add(1, std::memory_order_release);  // pairs with stats()
     while (!instance->try_own()) std::this_thread::sleep_for(std::chrono::microseconds(50));
     batcher_.submit_to(instance->batch(), *request);
     if (batcher_.seal(instance->batch(), clock_.now())) {
-      instance->start(instance->share().begin([this] { return batcher_.expected_run(); }));
-      while (instance->has_running()) instance->finish_oldest(batcher_);
+      instance->run_uncounted(instance->share().begin([this] { return batcher_.expected_run(); }),
+                              batcher_);
     }
     give_up(*instance);
     if (first_failure.ok()) first_failure = request->status;

@@ -54,12 +54,13 @@ class Scheduler {
   Status infer(const RequestRef& request, int64_t rows);
 
   // Runs a request of `rows` rows on each instance, one after the other, beside
-  // and before what waits. make: gives the request, valid, each time.
+  // and before what waits, and counts none of them. make: gives the request, valid, each time.
   Status warm_up(const std::function<RequestRef()>& make, int64_t rows);
 
   // Refuses new requests.
   void stop_accepting();
   SchedulerStatsSnapshot stats() const;
+  HistogramSnapshot total() const { return stats_.total(); }  // of stats(), alone
   std::vector<Batcher::BucketCost> costs() const { return batcher_.costs(); }
 
   bool is_accepting() const { return admission_.is_accepting(); }
@@ -117,6 +118,7 @@ class Scheduler {
   Admission admission_;
   Batcher batcher_;
   const std::vector<std::unique_ptr<Instance>> instances_;
+  std::atomic<int64_t> warmed_up_{0};  // requests that were let in for it
   std::atomic<Instance*> leader_{nullptr};  // the one whose batch waits for company
   std::atomic<int> seekers_{0};             // blocking callers that look for an instance
   std::atomic<bool> stopping_{false};       // residents end

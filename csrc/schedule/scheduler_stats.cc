@@ -60,6 +60,13 @@ std::size_t SchedulerStats::instance_count() const {
   return instances_.size();
 }
 
+HistogramSnapshot SchedulerStats::total() const {
+  HistogramSnapshot sum;  // who completes without a run has failed
+  const std::lock_guard lock(mutex_);
+  for (const auto& instance : instances_) sum.merge(instance->total());
+  return sum;
+}
+
 SchedulerStatsSnapshot SchedulerStats::read() const {
   SchedulerStatsSnapshot sum;
   TimePoint last{};

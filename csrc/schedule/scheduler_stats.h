@@ -82,6 +82,7 @@ class OutcomeStats {
     sum->total.merge(total_.read());
     sum->failed_total.merge(failed_total_.read());
   }
+  HistogramSnapshot total() const { return total_.read(); }
 
  private:
   BasicCounter<writers> completed_, failed_, cancelled_, expired_, rows_;
@@ -106,6 +107,7 @@ class RunStats {
   }
 
   void add_to(SchedulerStatsSnapshot* sum) const;
+  HistogramSnapshot total() const { return outcomes_.total(); }
   // When the last batch was completed; TimePoint{}: never.
   TimePoint last_completed() const;
 
@@ -145,6 +147,8 @@ class SchedulerStats {
   // All but `accepted`, which the admission counts: to be read after this, so
   // that no more seem done than accepted.
   SchedulerStatsSnapshot read() const;
+  // Of completed requests, from submission to completion: what read() has, for less.
+  HistogramSnapshot total() const;
 
  private:
   const int64_t max_rows_;

@@ -31,8 +31,7 @@ struct ModelOptions {
   std::vector<InstanceGroup> instances = {InstanceGroup{}};
   std::size_t pool_capacity_bytes = std::size_t{1} << 30;  // of staging and results, per device
   bool lock_pages = false;                                 // mlock them
-  // Whether loading gives way to those who serve requests. What makes threads of the engine's
-  // own loads as ever, since these would keep the low priority.
+  // Whether loading gives way to those who serve requests.
   bool load_gently = false;
   // A run that takes longer is reported; on a device beside the host its requests
   // fail and the instance is replaced. 0: never.
@@ -83,7 +82,8 @@ class ModelVersion {
   // Says whether submit() would find anything wrong with the inputs.
   Status check(const Request& request) const;
 
-  // Runs `runs` requests of `rows` rows of zeros on each instance, beside what waits.
+  // Runs `runs` requests of `rows` rows of zeros on each instance, beside what waits; stats() do
+  // not know of them.
   // Dynamic dimensions other than the first count as 1, or as each of the sizes to which they are
   // padded.
   Status warm_up(int64_t rows, int runs);
@@ -94,6 +94,8 @@ class ModelVersion {
   Status named(Status status) const;
 
   SchedulerStatsSnapshot stats() const { return scheduler_->stats(); }
+  // Of it, the time from submission to completion alone.
+  HistogramSnapshot total() const { return scheduler_->total(); }
   // What batches cost by shape and rows, as the scheduler knows it.
   std::vector<Batcher::BucketCost> costs() const { return scheduler_->costs(); }
   // An input was not contiguous or not aligned and had to be copied.

@@ -214,13 +214,24 @@ TEST_CASE("an input that lies on a device is refused by name") {
   CHECK(infer(*model, tensor).message() == "input 'input': expected memory on 'cpu', got 'cuda:0'");
 }
 
-TEST_CASE("warm-up runs every instance") {
+TEST_CASE("warm-up runs every instance, and is in nobody's statistics") {
   EchoSettings settings;
   settings.instances = {{Device{}, 2}};
   const auto model = load_echo(settings);
+  Numbers numbers = rows_of_four(2, 3);
+  CHECK(infer(*model, numbers.view()).ok());
   CHECK(model->warm_up(2, 3).ok());
-  CHECK(model->stats().completed == 6);
-  CHECK(model->stats().by_batch_rows.size() == 1);
+  REQUIRE(model->costs().size() == 1);
+  CHECK(model->costs()[0].points[0].count == 1 + 6);
+  const SchedulerStatsSnapshot stats = model->stats();
+  CHECK(stats.accepted == 1);
+  CHECK(stats.completed == 1);
+  CHECK(stats.batches == 1);
+  CHECK(stats.total.count == 1);
+  CHECK(stats.run.count == 1);
+  CHECK(stats.by_batch_rows.size() == 1);
+  CHECK(model->total().count == 1);
+  CHECK(model->outstanding() == 0);
   CHECK(model->warm_up(0, 1).code() == ErrorCode::kInvalidInput);
 }
 
