@@ -17,6 +17,7 @@
 namespace pyruntime::ort {
 
 struct OrtAllocator;
+struct OrtCustomHandleType;  // a thread that this project has made
 struct OrtCUDAProviderOptionsV2;
 struct OrtEnv;
 struct OrtIoBinding;
@@ -45,6 +46,10 @@ enum ValueKind : int {
   kKindSparseTensor = 5,
   kKindOptional = 6,
 };
+
+// What the library calls for each of its own threads: to make and to join it.
+using CreateThread = const OrtCustomHandleType* (*)(void* options, void (*body)(void*), void*);
+using JoinThread = void (*)(const OrtCustomHandleType*);
 
 // The newest function below is GetTensorElementTypeAndShapeDataReference.
 inline constexpr uint32_t kApiVersion = 24;
@@ -138,6 +143,11 @@ inline constexpr std::string_view kMinimumVersion = "1.24.0";
   X(147, SetGlobalIntraOpNumThreads, OrtStatus*, (OrtThreadingOptions*, int))                      \
   X(148, SetGlobalInterOpNumThreads, OrtStatus*, (OrtThreadingOptions*, int))                      \
   X(149, SetGlobalSpinControl, OrtStatus*, (OrtThreadingOptions*, int allow_spinning))             \
+  X(196, SessionOptionsSetCustomCreateThreadFn, OrtStatus*,                                        \
+    (OrtSessionOptions*, CreateThread))                                                            \
+  X(197, SessionOptionsSetCustomThreadCreationOptions, OrtStatus*,                                 \
+    (OrtSessionOptions*, void* options))                                                           \
+  X(198, SessionOptionsSetCustomJoinThreadFn, OrtStatus*, (OrtSessionOptions*, JoinThread))        \
   X(204, SessionOptionsAppendExecutionProvider_CUDA_V2, OrtStatus*,                                \
     (OrtSessionOptions*, const OrtCUDAProviderOptionsV2*))                                         \
   X(205, CreateCUDAProviderOptions, OrtStatus*, (OrtCUDAProviderOptionsV2**))                      \

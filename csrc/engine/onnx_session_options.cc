@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cctype>
+#include <exception>
 #include <filesystem>
+#include <memory>
+#include <thread>
 
 #include "engine/onnx_environment.h"
 
@@ -154,6 +157,32 @@ void set_threads(OrtSessionOptions* target, const pyruntime::SessionOptions& opt
   add_config(target, "session.inter_op.allow_spinning", spins);
 }
 
+// The library knows threads by a handle of no type; here it is a std::thread.
+const OrtCustomHandleType* create_thread(void* maker, void (*body)(void*), void* argument) {
+  try {
+    auto made = std::make_unique<std::thread>(
+        static_cast<ThreadMaker*>(maker)->make([body, argument] { body(argument); }));
+    return reinterpret_cast<const OrtCustomHandleType*>(made.release());
+  } catch (const std::exception&) {
+    return nullptr;  // the library then fails to make the session
+  }
+}
+
+void join_thread(const OrtCustomHandleType* handle) {
+  const std::unique_ptr<std::thread> thread(
+      reinterpret_cast<std::thread*>(const_cast<OrtCustomHandleType*>(handle)));
+  thread->join();
+}
+
+void set_thread_maker(OrtSessionOptions* target, ThreadMaker* maker) {
+  check(api().SessionOptionsSetCustomCreateThreadFn(target, &create_thread),
+        "SessionOptionsSetCustomCreateThreadFn");
+  check(api().SessionOptionsSetCustomThreadCreationOptions(target, maker),
+        "SessionOptionsSetCustomThreadCreationOptions");
+  check(api().SessionOptionsSetCustomJoinThreadFn(target, &join_thread),
+        "SessionOptionsSetCustomJoinThreadFn");
+}
+
 }  // namespace
 
 std::string find_provider(const std::vector<std::string>& available, const std::string& name) {
@@ -176,6 +205,7 @@ SessionOptions make_session_options(const pyruntime::SessionOptions& options,
   check(api().SetSessionGraphOptimizationLevel(target, graph_level(options.graph_optimization)),
         "SetSessionGraphOptimizationLevel");
   set_threads(target, options);
+  if (options.thread_maker != nullptr) set_thread_maker(target, options.thread_maker);
   if (options.inter_op_threads != 1) {
     check(api().SetSessionExecutionMode(target, kParallel), "SetSessionExecutionMode");
   }

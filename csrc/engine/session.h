@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/background.h"
 #include "base/error.h"
 #include "engine/run_control.h"
 #include "memory/device.h"
@@ -117,6 +118,8 @@ struct SessionOptions {
   bool allow_spinning = false;   // of the engine's own threads between runs
   bool use_arena = true;         // the engine's own memory arena
   std::vector<std::pair<std::string, std::string>> config;  // the engine's other keys, verbatim
+  // Makes the engine's own threads while the session is loaded; null: the thread that loads.
+  ThreadMaker* thread_maker = nullptr;
 
   // For the echo engine alone: its signature. Outputs equal inputs.
   std::vector<TensorSpec> echo_inputs;

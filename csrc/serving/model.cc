@@ -36,9 +36,13 @@ int places_of_run(const SessionOptions& options, const DeviceBackend& backend) {
   return std::min(options.intra_op_threads, cores);
 }
 
-bool makes_threads(const SessionOptions& options) {
-  return !options.use_global_pool &&
-         (options.intra_op_threads != 1 || options.inter_op_threads != 1);
+std::unique_ptr<Session> load_gently(const ModelSource& source, SessionOptions options) {
+  std::unique_ptr<Session> loaded;
+  run_in_background([&](ThreadMaker& maker) {
+    options.thread_maker = &maker;
+    loaded = load_session(source, options);
+  });
+  return loaded;
 }
 
 void check_options(const std::string& label, const ModelOptions& options) {
@@ -102,14 +106,9 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
     SessionOptions session_options = options_.session;
     session_options.device = group.device;
     DeviceBackend& backend = open_device(group.device);
-    std::unique_ptr<Session> loaded;
-    const auto load = [&] { loaded = load_session(source, session_options); };
-    if (options_.load_gently && !makes_threads(session_options)) {
-      run_in_background(load);
-    } else {
-      load();
-    }
-    Session& session = *sessions_.emplace_back(std::move(loaded));
+    Session& session = *sessions_.emplace_back(
+        options_.load_gently ? load_gently(source, session_options)
+                             : load_session(source, session_options));
     if (signature_ == nullptr) {
       signature_ = &session.signature();
       requests_ =

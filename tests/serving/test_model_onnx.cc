@@ -1,10 +1,13 @@
 // What only a real engine's models show: outputs that are not what was
 // declared, and batches that must equal single runs.
+#include <algorithm>
+#include <filesystem>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 
 #include "engine/onnx_fixture.h"
 #include "serving/model.h"
@@ -23,6 +26,30 @@ std::shared_ptr<ModelVersion> load(const std::string& name, const ModelOptions& 
 }
 
 }  // namespace
+
+TEST_CASE("a gentle load leaves no thread of low priority, and the engine its own ones") {
+  if (!has_onnx_library()) return;
+  // Nice values of this process's threads.
+  const auto priorities = [] {
+    std::vector<int> found;
+    for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+      const auto id = static_cast<id_t>(std::stol(task.path().filename().string()));
+      found.push_back(getpriority(PRIO_PROCESS, id));
+    }
+    return found;
+  };
+  load("mlp_64_256_256_10");  // the library's own threads are made with the first
+  const std::vector<int> before = priorities();
+  const int own = getpriority(PRIO_PROCESS, 0);
+  ModelOptions options;
+  options.load_gently = true;
+  options.session.intra_op_threads = 3;
+  const auto model = load("mlp_64_256_256_10", options);
+  const std::vector<int> after = priorities();
+  CHECK(after.size() >= before.size() + 3);  // a resident, and two beside who calls
+  CHECK(std::count(after.begin(), after.end(), own) == static_cast<std::ptrdiff_t>(after.size()));
+  CHECK(model->warm_up(16, 2).ok());
+}
 
 TEST_CASE("requests in flight give the answers of single runs") {
   if (!has_onnx_library()) return;
