@@ -1,5 +1,7 @@
 """Another model's p99 while one loads: quiet, beside gentle loads, beside ungentle ones.
 
+"threaded" is a gentle load of a model with a thread of its own for each core.
+
 python benchmarks/bench_load.py [TURNS]: prints one JSON line.
 """
 
@@ -68,7 +70,8 @@ def p99_us(model, during) -> tuple[float, float]:
 
 def main(turns: int) -> None:
     """Measure the three in turns."""
-    figures: dict[str, list[tuple[float, float]]] = {"quiet": [], "gentle": [], "ungentle": []}
+    names = ("quiet", "gentle", "threaded", "ungentle")
+    figures: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder, Runtime() as runtime:
         path = Path(folder, "heavy.onnx")
         write_heavy(path)
@@ -78,13 +81,21 @@ def main(turns: int) -> None:
         model = runtime.load("small", MODELS / "mlp_64_256_256_10.onnx", options=options)
         model.warm_up()
 
-        def load(gently: bool) -> None:
+        def load(gently: bool, threads: int = 1) -> None:
+            options = ModelOptions(intra_op_threads=threads)
             for _ in range(3):
-                runtime.load("heavy", path, gently=gently).unload()
+                runtime.load(
+                    "heavy",
+                    path,
+                    options=options,
+                    gently=gently,
+                    warm_up=lambda one: one.warm_up(4),
+                ).unload()
 
         for _ in range(turns):
             figures["quiet"].append(p99_us(model, lambda: time.sleep(1)))
             figures["gentle"].append(p99_us(model, lambda: load(True)))
+            figures["threaded"].append(p99_us(model, lambda: load(True, CALLERS)))
             figures["ungentle"].append(p99_us(model, lambda: load(False)))
     p99 = {name: float(np.median([one[0] for one in found])) for name, found in figures.items()}
     seconds = {name: float(np.median([one[1] for one in found])) for name, found in figures.items()}

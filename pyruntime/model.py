@@ -16,6 +16,7 @@ from pyruntime.telemetry import ModelStats
 from pyruntime.tensors import TensorSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
 
@@ -57,6 +58,8 @@ class Model(Handle):
         self._is_routed = is_routed
         self._label = label
         self._options = options
+        # Called before each run of a warm-up; a load that gives way sets it.
+        self._pace: Callable[[], None] | None = None
 
     @property
     def version(self) -> int:
@@ -203,21 +206,37 @@ class Model(Handle):
         for name, value in (("rows", rows), ("runs", runs)):
             if value is not None and value < 1:
                 raise InvalidInput(f"warm_up: {name}: expected at least 1, got {value!r}")
-        native = self._native()
         if rows is not None:
-            native.warm_up(rows, runs)
+            self._warm_up_rows(rows, runs)
             return
         most = self.options.batching.most_rows if self.is_batchable else 1
-        end = time.monotonic() + 1.0
+        spent_s = 0.0
         best = math.inf  # seconds a row
         for size in (2**i for i in range(most.bit_length())):
-            start = time.monotonic()
-            native.warm_up(size, runs)
-            now = time.monotonic()
-            cost = (now - start) / (runs * size)
-            if cost > 0.95 * best or now > end:
+            took_s = self._warm_up_rows(size, runs)
+            spent_s += took_s
+            cost = took_s / (runs * size)
+            if cost > 0.95 * best or spent_s > 1.0:
                 return
             best = cost
+
+    def _warm_up_rows(self, rows: int, runs: int) -> float:
+        native = self._native()
+        return self._paced(runs, lambda runs: native.warm_up(rows, runs))
+
+    def _warm_up_with(self, inputs: Mapping[str, Any], runs: int) -> float:
+        return self._paced(runs, functools.partial(self._warm_up, inputs))
+
+    def _paced(self, runs: int, run: "Callable[[int], None]") -> float:
+        """Run so often: at once, or one by one where a load gives way. Gives the seconds of it."""
+        took_s = 0.0
+        for count in [runs] if self._pace is None else [1] * runs:
+            if self._pace is not None:
+                self._pace()
+            start = time.perf_counter()
+            run(count)
+            took_s += time.perf_counter() - start
+        return took_s
 
     def stats(self) -> ModelStats:
         """Counters and latencies of the version that answers now, since it was loaded."""

@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from pyruntime.binomial import tail_of_binomial
 from pyruntime.errors import InvalidInput
 from pyruntime.routing import (
     Route,
@@ -293,19 +294,6 @@ def _is_slower(gates: Gates, stable: ArmStats, canary: ArmStats) -> str | None:
         f"times the stable version's {stable.total.p99_us:.0f} us, the limit is "
         f"{gates.max_p99:g} times"
     )
-
-
-def tail_of_binomial(least: int, n: int, p: float) -> float:
-    """Probability of at least so many successes among n, each of probability p."""
-    mean, variance = n * p, n * p * (1 - p)
-    if mean > 600:  # where the normal distribution is close, and (1 - p)**n is next to nothing
-        return 0.5 * math.erfc((least - 0.5 - mean) / math.sqrt(2 * variance))
-    term = (1 - p) ** n
-    below = 0.0
-    for i in range(least):
-        below += term
-        term *= (n - i) / (i + 1) * p / (1 - p)
-    return max(0.0, 1.0 - below)
 
 
 def _is_number(value: object) -> bool:

@@ -1,6 +1,7 @@
 """Runtime: loads models, serves them by name and version, unloads them."""
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from pyruntime import _core
 from pyruntime.config import ModelOptions, find_onnxruntime
 from pyruntime.errors import InvalidInput, ModelNotFound, Unavailable
+from pyruntime.load_throttle import LoadThrottle
 from pyruntime.model import Model
 from pyruntime.rollout import Rollout, RolloutPlan
 from pyruntime.rollout_driver import RolloutDriver, RolloutStatus
@@ -26,6 +28,8 @@ __all__ = ["Model", "Runtime"]
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+
+    from pyruntime.load_throttle import PacedLoad
 
 # Takes a model's name and seconds; gives what keeps it loaded while entered, and then the seconds
 # that are left, or None if no load is to be waited for.
@@ -54,6 +58,7 @@ class Runtime:
         self._native = _core.Registry()
         self._routes = RouteTable(self._native)
         self._rollouts = RolloutDriver(self)
+        self._throttle = LoadThrottle(self._latencies)
         self._onnxruntime = onnxruntime
         # Loads a model that waits for its first request; a repository sets it.
         self._bring_in: LoadAbsent | None = None
@@ -88,8 +93,8 @@ class Runtime:
         warm_up: called with the version before anybody else sees it; what it raises ends the load.
         replace: whether that version may be loaded already. The new one then takes its place in
             one step, and the old one is unloaded once it has answered what it accepted.
-        gently: whether the load gives way to requests, on a thread of low priority. Models with
-            threads of their own (intra_op_threads, inter_op_threads) load as ever.
+        gently: whether the load gives way to requests: it works on a thread of low priority, and
+            waits between its steps while requests to others take longer than they do without it.
 
         Returns that version. Raises InvalidInput (bad file, options, version taken), Unavailable
         (engine or device absent: says what to install), Unimplemented, EngineError.
@@ -102,14 +107,19 @@ class Runtime:
         path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
         version = self._reserve(name, version, replace=replace)
         try:
-            if gently and options.engine == "onnx":
-                _core.load_onnx_library()  # its own threads are not to have low priority
-            native = _core.ModelVersion.load(
-                name, version, path=path, data=data, options=options, gently=gently
-            )
-            model = Model(self, native, is_routed=False, options=options)
-            if warm_up is not None:
-                warm_up(model)
+            with self._paced(name, version, gently=gently) as pace:
+                if gently and options.engine == "onnx":
+                    _core.load_onnx_library()  # its own threads are not to have low priority
+                native = _core.ModelVersion.load(
+                    name, version, path=path, data=data, options=options, gently=gently
+                )
+                model = Model(self, native, is_routed=False, options=options)
+                if pace is not None:
+                    pace.step()
+                    model._pace = pace.step
+                if warm_up is not None:
+                    warm_up(model)
+                model._pace = None
             old = self._serve(native, model, options)
         finally:
             with self._lock:
@@ -262,6 +272,7 @@ class Runtime:
     def stop_accepting(self) -> None:
         """Refuse new requests and loads from now on; what is accepted is answered."""
         self._refuse("stopped accepting requests")
+        self._throttle.close()
         for model in self._native.list():
             model.stop_accepting()
 
@@ -281,6 +292,7 @@ class Runtime:
         if os.getpid() != self._pid:
             return  # the threads that would have to end are in another process
         self._refuse("closed")
+        self._throttle.close()
         self._rollouts.stop()
         natives = self._native.list()
         for native in natives:
@@ -309,6 +321,18 @@ class Runtime:
         with self._lock:
             names = ", ".join(f"{name} version {version}" for name, version in self._models)
         return f"<Runtime {names or 'without models'}>"
+
+    def _latencies(self) -> dict[tuple[str, int], dict[float, int]]:
+        """Of all that is served, as the throttle reads them."""
+        return {
+            (model.name, model.version): dict(model.total_buckets())
+            for model in self._native.list()
+        }
+
+    def _paced(
+        self, name: str, version: int, *, gently: bool
+    ) -> "AbstractContextManager[PacedLoad | None]":
+        return self._throttle.begin(name, version) if gently else contextlib.nullcontext()
 
     def _check_process(self) -> None:
         if os.getpid() != self._pid:

@@ -94,7 +94,8 @@ class BatchCost:
 class ModelStats:
     """Of one model version since it was loaded.
 
-    accepted = completed + failed + cancelled + what is in flight; counted are requests.
+    accepted = completed + failed + cancelled + what is in flight; counted are requests, but for
+    those of a warm-up.
 
     completed: with a result. failed: with an error. cancelled: given up before or while they ran.
     expired: of the failed, those dropped in the queue because of their deadline.

@@ -24,7 +24,8 @@ from pyruntime import (
     Split,
     Tolerance,
 )
-from pyruntime.rollout import PATIENCE_S, Observation, RolloutMachine, tail_of_binomial
+from pyruntime.binomial import tail_of_binomial
+from pyruntime.rollout import PATIENCE_S, Observation, RolloutMachine
 
 NO_TIMES = LatencyStats(0, 0, 0, 0, 0, 0, 0)
 

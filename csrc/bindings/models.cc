@@ -174,8 +174,7 @@ void bind_model_version(py::module_& module) {
           },
           "Counters and latencies; see telemetry.ModelStats.")
       .def(
-          "total_buckets",
-          [](const ModelVersion& model) { return to_bucket_tuple(model.total()); },
+          "total_buckets", [](const ModelVersion& model) { return to_bucket_tuple(model.total()); },
           "Of the time of completed requests: ((smallest us, requests), ...), ascending.")
       .def("stop_accepting", &ModelVersion::stop_accepting, Released(),
            "Refuse new requests from now on.")

@@ -143,8 +143,7 @@ inline constexpr std::string_view kMinimumVersion = "1.24.0";
   X(147, SetGlobalIntraOpNumThreads, OrtStatus*, (OrtThreadingOptions*, int))                      \
   X(148, SetGlobalInterOpNumThreads, OrtStatus*, (OrtThreadingOptions*, int))                      \
   X(149, SetGlobalSpinControl, OrtStatus*, (OrtThreadingOptions*, int allow_spinning))             \
-  X(196, SessionOptionsSetCustomCreateThreadFn, OrtStatus*,                                        \
-    (OrtSessionOptions*, CreateThread))                                                            \
+  X(196, SessionOptionsSetCustomCreateThreadFn, OrtStatus*, (OrtSessionOptions*, CreateThread))    \
   X(197, SessionOptionsSetCustomThreadCreationOptions, OrtStatus*,                                 \
     (OrtSessionOptions*, void* options))                                                           \
   X(198, SessionOptionsSetCustomJoinThreadFn, OrtStatus*, (OrtSessionOptions*, JoinThread))        \

@@ -339,7 +339,7 @@ bool BatchSlot::outputs_follow_rows() const {
 
 void BatchSlot::answer(Request& request) {
   stats_->count_outcome(request.status.code(), request.rows_, request.timing.queue_ns,
-                       (answered_at_ - request.submitted_at_).count());
+                        (answered_at_ - request.submitted_at_).count());
   request.answer(Batch::kReferences);
 }
 
@@ -418,7 +418,7 @@ void BatchSlot::scatter() {
   timing.scatter_ns = (answered_at_ - ran_at_).count();
   timing.batch_rows = batch_.rows;
   stats_->count_batch(timing.batch_rows, timing.gather_ns, timing.run_ns, timing.scatter_ns,
-                     answered_at_);
+                      answered_at_);
   batch_.bucket->cost.record(timing.batch_rows, (answered_at_ - batch_.formed_at).count());
   forget_run();
   Admission& admission = *members.front()->admission_;

@@ -110,7 +110,7 @@ class Instance {
   // The owner's.
   std::unique_ptr<Pipeline> pipeline_;  // null: the device refused to make another
   std::vector<std::unique_ptr<Pipeline>> lost_pipelines_;
-  std::vector<FairShare::Turn> turns_;  // by slot
+  std::vector<FairShare::Turn> turns_;   // by slot
   std::unique_ptr<RunStats> uncounted_;  // made when needed; never read
   Batch batch_;
   Request* carry_ = nullptr;

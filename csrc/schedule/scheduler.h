@@ -118,7 +118,7 @@ class Scheduler {
   Admission admission_;
   Batcher batcher_;
   const std::vector<std::unique_ptr<Instance>> instances_;
-  std::atomic<int64_t> warmed_up_{0};  // requests that were let in for it
+  std::atomic<int64_t> warmed_up_{0};       // requests that were let in for it
   std::atomic<Instance*> leader_{nullptr};  // the one whose batch waits for company
   std::atomic<int> seekers_{0};             // blocking callers that look for an instance
   std::atomic<bool> stopping_{false};       // residents end

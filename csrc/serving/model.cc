@@ -106,9 +106,9 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
     SessionOptions session_options = options_.session;
     session_options.device = group.device;
     DeviceBackend& backend = open_device(group.device);
-    Session& session = *sessions_.emplace_back(
-        options_.load_gently ? load_gently(source, session_options)
-                             : load_session(source, session_options));
+    Session& session =
+        *sessions_.emplace_back(options_.load_gently ? load_gently(source, session_options)
+                                                     : load_session(source, session_options));
     if (signature_ == nullptr) {
       signature_ = &session.signature();
       requests_ =

@@ -11,6 +11,7 @@ from pyruntime.repository import warm_up
 from pyruntime.repository.background import run_in_background
 from pyruntime.repository.claims import check_claims
 from pyruntime.repository.memory import process_bytes
+from pyruntime.repository.read_ahead import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,7 @@ def load_version(
 ) -> Loaded:
     """Load it, hold it against its configuration, warm it up, and swap it in.
 
-    gently: on threads of low priority.
+    gently: on threads of low priority, held back while requests feel it.
     check_size: called with the bytes that it needs, before it is served; may refuse it.
     Raises the errors of Runtime.load, and what check_size does; then nothing has changed.
     """
@@ -69,6 +70,10 @@ def load_version(
     number = version.number
     if number is None:
         raise InvalidInput(f"version's name: expected a number, got {version.name!r}")
+    if gently:
+        with runtime._throttle.begin(version.model, number) as pace:
+            files = [found.folder / version.name / name for name, *_ in version.stamp]
+            run_in_background(lambda: read_ahead(files, pace.step))
     try:
         model = runtime.load(
             version.model,

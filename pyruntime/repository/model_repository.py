@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -149,12 +150,19 @@ class ModelRepository:
                 versions = sorted(
                     record.versions.values(), key=lambda one: (len(one.name), one.name)
                 )
-                found = [version.status(name) for version in versions]
+                found = [self._held_back(version.status(name)) for version in versions]
                 if record.problem and not record.loaded():
                     reason = record.problem
                     found = [VersionStatus(name, "", State.UNAVAILABLE, reason, is_failed=True)]
                 statuses += found
         return [one for one in statuses if one.state is State.READY or not ready_only]
+
+    def _held_back(self, status: VersionStatus) -> VersionStatus:
+        """Say why a load waits, if it does."""
+        if not status.version.isdigit():
+            return status
+        reason = self.runtime._throttle.why_held(status.model, int(status.version))
+        return replace(status, reason=f"its load is held back: {reason}") if reason else status
 
     def load(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,11 +37,11 @@ def run(model: Model, config: ModelConfig, folder: Path) -> None:
     """
     wanted = config.warm_up if config.warm_up is not None else DEFAULT
     for inputs in _recorded(wanted, folder):
-        model._warm_up(inputs, wanted.runs)
+        model._warm_up_with(inputs, wanted.runs)
     for given in wanted.tensors:
-        model._warm_up(_given(model, given), wanted.runs)
+        model._warm_up_with(_given(model, given), wanted.runs)
     for request in config.requests:
-        model._warm_up(_asked(request), request.runs)
+        model._warm_up_with(_asked(request), request.runs)
     if wanted.rows == "auto" and (config.warm_up is None and config.requests):
         return
     for shapes in wanted.shapes or ({},):
@@ -56,25 +55,24 @@ def _run_sizes(
 ) -> None:
     """Run made-up requests of the rows that matter."""
 
-    def run_once(rows: int) -> None:
+    def run_once(rows: int) -> float:
         if not shapes and data == "zeros":
-            model.warm_up(rows, wanted.runs)  # with the sizes to which requests are padded
-        else:
-            model._warm_up(_made_up(model, rows, shapes, data), wanted.runs)
+            # With the sizes to which requests are padded.
+            return model._warm_up_rows(rows, wanted.runs)
+        return model._warm_up_with(_made_up(model, rows, shapes, data), wanted.runs)
 
     if wanted.rows != "auto":
         for rows in wanted.rows if model.is_batchable else wanted.rows[:1]:
             run_once(rows)
         return
     most = model.options.batching.most_rows if model.is_batchable else 1
-    end = time.monotonic() + wanted.limit_s
+    spent_s = 0.0
     best = math.inf  # seconds a row
     for rows in (2**i for i in range(most.bit_length())):
-        start = time.monotonic()
-        run_once(rows)
-        now = time.monotonic()
-        cost = (now - start) / rows
-        if cost > _WORTH * best or now > end:
+        took_s = run_once(rows)
+        spent_s += took_s
+        cost = took_s / rows
+        if cost > _WORTH * best or spent_s > wanted.limit_s:
             return
         best = cost
 

@@ -23,7 +23,8 @@ TEST_CASE("work in the background has low priority and leaves the caller's alone
 }
 
 TEST_CASE("what work in the background throws reaches the caller") {
-  CHECK_THROWS_AS(run_in_background([](ThreadMaker&) { throw std::runtime_error("x"); }), std::runtime_error);
+  CHECK_THROWS_AS(run_in_background([](ThreadMaker&) { throw std::runtime_error("x"); }),
+                  std::runtime_error);
 }
 
 TEST_CASE("threads that are to stay have the caller's priority, though the work asks for them") {
