@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyruntime import _core
-from pyruntime.config import find_onnxruntime
+from pyruntime.config import find_cuda_driver, find_onnxruntime
 from pyruntime.errors import PyRuntimeError
 
 __all__ = ["DeviceInfo", "devices"]
@@ -19,6 +19,8 @@ class DeviceInfo:
     version: of an engine, "" elsewhere.
     engine: of a provider, "" elsewhere.
     why_absent: the reason, "" for what is there.
+    devices: what each of a backend's devices is, "NVIDIA H200, 139.8 GiB, CUDA 13.0"; "" where
+        there is nothing to say.
     """
 
     kind: Literal["backend", "engine", "provider"]
@@ -27,6 +29,7 @@ class DeviceInfo:
     version: str = ""
     engine: str = ""
     why_absent: str = ""
+    devices: tuple[str, ...] = ()
 
     @property
     def is_present(self) -> bool:
@@ -39,10 +42,14 @@ def devices() -> list[DeviceInfo]:
 
     Loads ONNX Runtime if it is installed. Never raises for what is absent.
     """
-    listed = [
-        DeviceInfo("backend", name, count, why_absent=why_absent)
-        for name, count, why_absent in _core.backends()
-    ]
+    cuda_problem = _prepare_cuda()
+    listed = []
+    for name, count, why_absent, each in _core.backends():
+        if name == "cuda" and cuda_problem:
+            count, why_absent, each = 0, cuda_problem, []
+        listed.append(
+            DeviceInfo("backend", name, count, why_absent=why_absent, devices=tuple(each))
+        )
     onnx_problem = _prepare_onnx()
     for name, version, why_absent, providers in _core.engines():
         if name == "onnx":
@@ -51,6 +58,14 @@ def devices() -> list[DeviceInfo]:
         if not why_absent:
             listed += [DeviceInfo("provider", item, 1, engine=name) for item in providers]
     return listed
+
+
+def _prepare_cuda() -> str:
+    try:
+        _core.configure_cuda_driver(path=find_cuda_driver())
+    except PyRuntimeError as error:
+        return str(error)
+    return ""
 
 
 def _prepare_onnx() -> str:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pyruntime import _core
-from pyruntime.config import ModelOptions, find_onnxruntime
+from pyruntime.config import ModelOptions, find_cuda_driver, find_onnxruntime
 from pyruntime.errors import InvalidInput, ModelNotFound, Unavailable
 from pyruntime.load_throttle import LoadThrottle
 from pyruntime.model import Model
@@ -103,6 +103,8 @@ class Runtime:
         _check_load(name, source, version, options)
         if options.engine == "onnx":
             self._configure_onnx()
+        if any(group.device.startswith("cuda") for group in options.instances):
+            _core.configure_cuda_driver(path=find_cuda_driver())
         data = bytes(source) if isinstance(source, bytes | bytearray | memoryview) else None
         path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
         version = self._reserve(name, version, replace=replace)

@@ -1,11 +1,13 @@
 // Backends, engines and the engine's library.
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <pybind11/stl.h>
 
 #include "bindings/module.h"
 #include "engine/onnx_library.h"
+#include "memory/device_cuda.h"
 
 namespace py = pybind11;
 
@@ -15,8 +17,11 @@ namespace {
 py::list list_backends() {
   py::list backends;
   for (const BackendEntry& entry : device_backends()) {
+    const int count = entry.device_count();
+    std::vector<std::string> devices;
+    for (int i = 0; i < count; ++i) devices.push_back(entry.describe(static_cast<int16_t>(i)));
     backends.append(
-        py::make_tuple(std::string(entry.name), entry.device_count(), entry.why_absent()));
+        py::make_tuple(std::string(entry.name), count, entry.why_absent(), std::move(devices)));
   }
   return backends;
 }
@@ -56,8 +61,12 @@ py::dict build_info() {
 }  // namespace
 
 void bind_devices(py::module_& module) {
-  module.def("backends", &list_backends,
-             "Device backends: (name, number of devices, why it is absent or '').");
+  module.def(
+      "backends", &list_backends,
+      "Device backends: (name, number of devices, why it is absent or '', what each device is).");
+  module.def("configure_cuda_driver", &configure_cuda_driver, py::kw_only(), py::arg("path"),
+             "Say which library is the CUDA driver, before its first use; '': the system's. Raises "
+             "InvalidInput once another is loaded.");
   module.def("engines", &list_engines,
              "Engines: (name, version, why it is absent or '', execution providers).");
   module.def("data_type_protocol_name", &protocol_name, py::arg("dtype_name"),

@@ -4,6 +4,7 @@ find_path(DOCTEST_INCLUDE_DIR doctest/doctest.h REQUIRED)
 
 add_library(test_main OBJECT ${tests_dir}/main.cc)
 target_include_directories(test_main SYSTEM PUBLIC ${DOCTEST_INCLUDE_DIR})
+target_include_directories(test_main PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
 target_link_libraries(test_main PUBLIC pyruntime_options)
 
 # The engine's library, from the wheel beside this Python: found, never imported.
@@ -38,6 +39,13 @@ if(PYRUNTIME_SANITIZE)
   endif()
 endif()
 
+# A driver for tests of CUDA devices on machines without a GPU.
+file(GLOB fake_cuda_sources CONFIGURE_DEPENDS ${tests_dir}/fake_cuda/*.cc)
+add_library(fake_cuda SHARED ${fake_cuda_sources})
+set_target_properties(fake_cuda PROPERTIES CXX_VISIBILITY_PRESET hidden)
+target_link_libraries(fake_cuda PRIVATE pyruntime_options Threads::Threads)
+list(APPEND environment PYRUNTIME_TEST_CUDA_DRIVER=$<TARGET_FILE:fake_cuda>)
+
 # The load generators are no part of the core, but of what measures it.
 file(GLOB probe_sources CONFIGURE_DEPENDS probe/*.cc)
 add_library(probe STATIC ${probe_sources})
@@ -52,6 +60,7 @@ foreach(floor IN LISTS floors ITEMS probe)
     target_compile_definitions(${floor}_${name} PRIVATE
       PYRUNTIME_TEST_DATA="${tests_dir}/data" PYRUNTIME_SOURCE_DIR="${tests_dir}/..")
     target_link_libraries(${floor}_${name} PRIVATE core test_main)
+    add_dependencies(${floor}_${name} fake_cuda)
     if(floor STREQUAL probe)
       target_link_libraries(${floor}_${name} PRIVATE probe)
     endif()

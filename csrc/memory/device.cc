@@ -3,39 +3,14 @@
 #include <array>
 #include <charconv>
 
-#include <dlfcn.h>
-
 namespace pyruntime {
 
 // Each is defined in the backend's own file.
 extern const BackendEntry kCpuBackend;
 extern const BackendEntry kSimulatedBackend;
+extern const BackendEntry kCudaBackend;
 
 namespace {
-
-std::string why_cuda_absent() {
-  void* driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-  if (driver == nullptr) {
-    const char* reason = dlerror();
-    return std::string("the driver does not load: dlopen: ") +
-           (reason == nullptr ? "libcuda.so.1" : reason);
-  }
-  dlclose(driver);
-  return "libcuda.so.1 is there, but this build has no CUDA backend yet";
-}
-
-DeviceBackend& open_cuda(int16_t index) {
-  const Device device{DeviceKind::kCuda, index};
-  throw Error(ErrorCode::kUnavailable, "device '" + device.name() + "': " + why_cuda_absent());
-}
-
-constexpr BackendEntry kCudaBackend{
-    .kind = DeviceKind::kCuda,
-    .name = "cuda",
-    .device_count = [] { return 0; },
-    .why_absent = why_cuda_absent,
-    .open = open_cuda,
-};
 
 std::span<const BackendEntry> table() {
   static const std::array entries{

@@ -60,6 +60,8 @@ struct BackendEntry {
   int (*device_count)();                  // 0 where it is absent
   std::string (*why_absent)();            // empty where it is present
   DeviceBackend& (*open)(int16_t index);  // throws Unavailable with why_absent()
+  // The hardware, "NVIDIA H200, 139.8 GiB, CUDA 13.0"; empty where there is nothing to say.
+  std::string (*describe)(int16_t index);
 };
 
 std::span<const BackendEntry> device_backends();

@@ -26,6 +26,9 @@ class CpuStream final : public Stream {
   void record(Event&) override {}
   void wait(Event&) override {}
   void call(void (*function)(void* context), void* context) override { function(context); }
+  void notify(Event&, void (*function)(void* context), void* context) override {
+    function(context);
+  }
   Status synchronize() override { return {}; }
 };
 
@@ -78,6 +81,7 @@ constexpr BackendEntry kCpuBackend{
     .device_count = [] { return 1; },
     .why_absent = [] { return std::string(); },
     .open = open_cpu,
+    .describe = [](int16_t) { return std::string(); },
 };
 
 }  // namespace pyruntime

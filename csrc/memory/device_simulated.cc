@@ -68,6 +68,7 @@ constexpr BackendEntry kSimulatedBackend{
     .device_count = [] { return int{kSimulatedDevices}; },
     .why_absent = [] { return std::string(); },
     .open = [](int16_t index) -> DeviceBackend& { return backend_of(index); },
+    .describe = [](int16_t) { return std::string(); },
 };
 
 }  // namespace pyruntime

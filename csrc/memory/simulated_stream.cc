@@ -15,11 +15,31 @@ uint64_t SimulatedMoment::given() const {
 }
 
 void SimulatedMoment::fire(uint64_t number, const Status& status) {
-  const std::lock_guard lock(mutex_);
-  if (number <= fired_) return;  // recorded anew on a faster stream
-  fired_ = number;
-  status_ = status;
-  fired_changed_.notify_all();
+  std::vector<Notice> due;
+  {
+    const std::lock_guard lock(mutex_);
+    if (number <= fired_) return;  // recorded anew on a faster stream
+    fired_ = number;
+    status_ = status;
+    fired_changed_.notify_all();
+    std::erase_if(notices_, [&](const Notice& notice) {
+      if (notice.number > number) return false;
+      due.push_back(notice);
+      return true;
+    });
+  }
+  for (const Notice& notice : due) notice.function(notice.context);
+}
+
+void SimulatedMoment::notify(void (*function)(void* context), void* context) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (fired_ != given_) {
+      notices_.push_back({given_, function, context});
+      return;
+    }
+  }
+  function(context);
 }
 
 bool SimulatedMoment::is_ready() const {
@@ -135,6 +155,15 @@ void SimulatedStream::call(void (*function)(void* context), void* context) {
     if (delay.count() > 0) std::this_thread::sleep_for(delay);
     function(context);
   });
+}
+
+void SimulatedStream::notify(Event& event, void (*function)(void* context), void* context) {
+  if (auto* const own = dynamic_cast<SimulatedEvent*>(&event)) {
+    own->moment()->notify(function, context);
+  } else {
+    memory_.count_misuse();
+    function(context);
+  }
 }
 
 Status SimulatedStream::synchronize() {

@@ -23,6 +23,8 @@ class SimulatedMoment {
   uint64_t give();         // a new moment; returns its number
   uint64_t given() const;  // the last one's number, 0: none
   void fire(uint64_t number, const Status& status);
+  // Calls function(context) when the last one given fires, on the thread that fires it.
+  void notify(void (*function)(void* context), void* context);
   bool is_ready() const;  // whether the last one given has fired
   Status wait(uint64_t number) const;
   Status status() const;
@@ -33,6 +35,12 @@ class SimulatedMoment {
   uint64_t given_ = 0;
   uint64_t fired_ = 0;
   Status status_;  // of fired_
+  struct Notice {
+    uint64_t number;
+    void (*function)(void* context);
+    void* context;
+  };
+  std::vector<Notice> notices_;
 };
 
 class SimulatedEvent final : public Event {
@@ -58,6 +66,7 @@ class SimulatedStream final : public Stream {
   void record(Event& event) override;
   void wait(Event& event) override;
   void call(void (*function)(void* context), void* context) override;
+  void notify(Event& event, void (*function)(void* context), void* context) override;
   Status synchronize() override;
 
  private:

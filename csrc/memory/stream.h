@@ -56,6 +56,12 @@ class Stream {
   // It is called even when earlier work failed.
   virtual void call(void (*function)(void* context), void* context) = 0;
 
+  // Calls function(context) once `event`, of the same backend, is ready as last
+  // recorded on this stream; on another thread, or on this one when it is ready
+  // already. Nothing given to the stream waits for that. The event must live
+  // until then.
+  virtual void notify(Event& event, void (*function)(void* context), void* context) = 0;
+
   // Blocks until all work given so far is done.
   virtual Status synchronize() = 0;
 

@@ -5,6 +5,7 @@
 #include <sstream>
 #include <utility>
 
+#include "schedule/core_budget.h"
 #include "schedule/placement.h"
 
 namespace pyruntime {
@@ -78,9 +79,13 @@ void BatchSlot::begin(Way way, TimePoint since) {
     status_ = Status(ErrorCode::kOverloaded, error.what());
   }
   stream_.record(*event_);
-  if (on_host_) return;
-  // Wakes who waits for the batch.
-  stream_.call([](void* events) { static_cast<EventCount*>(events)->notify_all(); }, &events_);
+  has_notice_ = false;
+}
+
+void BatchSlot::request_notice() {
+  if (on_host_ || std::exchange(has_notice_, true)) return;
+  stream_.notify(
+      *event_, [](void* events) { static_cast<EventCount*>(events)->notify_all(); }, &events_);
 }
 
 // --- before the run
@@ -265,6 +270,9 @@ Status BatchSlot::wait() {
       return {ErrorCode::kEngineError, run_.where() + ": the run did not complete within " +
                                            in_seconds(context_.stats.active_runs().stuck_after())};
     }
+    // A short run is over before a sleeper could have been woken.
+    if (spin_until(CoreBudget::instance(), [this] { return is_ready(); })) continue;
+    request_notice();
     const EventCount::Ticket ticket = events_.prepare_wait();
     if (is_ready()) {
       events_.cancel_wait();

@@ -52,8 +52,8 @@ struct SlotContext {
 
 class BatchSlot {
  public:
-  // where: the instance, as reports name it. events: notified when a device has
-  // completed a run; must outlive the stream, as must the slot.
+  // where: the instance, as reports name it. events: where the owner sleeps; must
+  // outlive the stream, as must the slot.
   BatchSlot(const SlotContext& context, const std::string& where, Stream& stream,
             EventCount& events, RunStats& stats);
 
@@ -69,6 +69,9 @@ class BatchSlot {
   bool is_ready() const { return event_->is_ready() || is_overdue(); }
   // How long until the run is overdue; negative: no limit.
   Nanoseconds time_left() const;
+  // Has `events` notified when the device has completed the run: for who looks no
+  // longer and is going to sleep.
+  void request_notice();
 
   // Waits for the run and completes every member. If a batch of several
   // failed, each runs again alone, so that only the bad one fails. Returns
@@ -149,7 +152,8 @@ class BatchSlot {
   Batch batch_;
   Bound* bound_ = nullptr;
   bool is_preallocated_ = false;
-  bool is_padded_ = false;  // a member's inputs were
+  bool is_padded_ = false;   // a member's inputs were
+  bool has_notice_ = false;  // requested for this run
   Way way_;
   OutputMask wanted_ = kAllOutputs;
   Status status_;

@@ -58,6 +58,10 @@ class Instance {
   bool has_running() const { return running_ != 0; }
   bool is_ready() { return running_ != 0 && oldest().is_ready(); }
   // How long until is_ready() whatever the device does; negative: no limit.
+  // Before sleeping until then on events().
+  void request_notice() {
+    if (running_ != 0) oldest().request_notice();
+  }
   Nanoseconds time_left() { return running_ != 0 ? oldest().time_left() : Nanoseconds(-1); }
   bool has_carry() const { return carry_ != nullptr; }
 

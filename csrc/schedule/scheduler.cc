@@ -368,6 +368,7 @@ void Scheduler::wait_for_run_or_request(Instance& instance) {
   };
   cores_.end_run();  // the device works, not this thread
   if (!spin_until(cores_, is_worth_a_look)) {
+    instance.request_notice();
     const EventCount::Ticket ticket = instance.events().prepare_wait();
     if (is_worth_a_look()) {
       instance.events().cancel_wait();

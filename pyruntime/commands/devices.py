@@ -41,6 +41,10 @@ def run(args: Namespace) -> int:
         note = device.why_absent or device.version
         if device.is_present and device.kind == "backend":
             note = f"{device.count} device{'s' if device.count != 1 else ''}"
+            known = [
+                f"{device.name}:{index} {what}" for index, what in enumerate(device.devices) if what
+            ]
+            note = ": ".join([note, "; ".join(known)] if known else [note])
         if device.is_present and device.kind == "provider":
             note = f"of {device.engine}"
         rows.append((device.kind, device.name, state, note))

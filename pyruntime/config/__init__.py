@@ -1,6 +1,6 @@
 """Configuration: checked where it is made; nothing else reads files or the environment for it."""
 
-from pyruntime.config.environment import find_onnxruntime
+from pyruntime.config.environment import find_cuda_driver, find_onnxruntime
 from pyruntime.config.files import read_model_config, read_model_options
 from pyruntime.config.model import Memory, ModelConfig, Versions, WarmUp
 from pyruntime.config.options import (
@@ -23,6 +23,7 @@ __all__ = [
     "ProviderOptions",
     "Versions",
     "WarmUp",
+    "find_cuda_driver",
     "find_onnxruntime",
     "read_model_config",
     "read_model_options",

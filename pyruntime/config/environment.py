@@ -1,10 +1,10 @@
-"""What the environment says, and where ONNX Runtime is."""
+"""What the environment says, and where ONNX Runtime and the CUDA driver are."""
 
 import os
 
 from pyruntime.errors import Unavailable
 
-__all__ = ["find_onnxruntime"]
+__all__ = ["find_cuda_driver", "find_onnxruntime"]
 
 
 def find_onnxruntime(path: str | os.PathLike[str] | None = None) -> str:
@@ -28,6 +28,17 @@ def find_onnxruntime(path: str | os.PathLike[str] | None = None) -> str:
             "'pyruntime[cuda13]' with a GPU), or set PYRUNTIME_ONNXRUNTIME to its library"
         )
     return found
+
+
+def find_cuda_driver() -> str:
+    """Find the CUDA driver: what the environment's PYRUNTIME_CUDA_DRIVER says, "" for the system's.
+
+    Raises Unavailable when no library is there.
+    """
+    path = os.environ.get("PYRUNTIME_CUDA_DRIVER", "")
+    if path and not os.path.isfile(path):  # noqa: PTH113
+        raise Unavailable(f"PYRUNTIME_CUDA_DRIVER: expected the path of a library, got '{path}'")
+    return path
 
 
 def _find_in_wheel() -> str | None:

@@ -8,6 +8,7 @@
 #include "engine/session.h"
 #include "memory/buffer_pool.h"
 #include "memory/device.h"
+#include "memory/faulty_devices.h"
 
 namespace pyruntime {
 namespace {
@@ -106,39 +107,41 @@ TEST_CASE("echo: a bound run repeats on what the memory then holds") {
 }
 
 TEST_CASE("echo: it runs on a device whose memory the host cannot read") {
-  const Device device{DeviceKind::kSimulated, 0};
-  DeviceBackend& backend = open_device(device);
-  SessionOptions options = echo_options({kRows}, device);
-  options.config = {{"echo.fail_value", "-1"}, {"echo.delay_us", "1000"}};
-  const auto session = load_session({}, options);
-  CHECK(session->device() == device);
-  const auto stream = backend.create_stream();
-  BufferPool device_pool(backend, {.placement = BufferPool::Placement::kDevice});
-  BufferPool host_pool(backend, {.placement = BufferPool::Placement::kHost});
+  test::for_each_faulty_device([](const test::FaultyDevice& faulty) {
+    const Device device = faulty.device;
+    DeviceBackend& backend = open_device(device);
+    SessionOptions options = echo_options({kRows}, device);
+    options.config = {{"echo.fail_value", "-1"}, {"echo.delay_us", "1000"}};
+    const auto session = load_session({}, options);
+    CHECK(session->device() == device);
+    const auto stream = backend.create_stream();
+    BufferPool device_pool(backend, {.placement = BufferPool::Placement::kDevice});
+    BufferPool host_pool(backend, {.placement = BufferPool::Placement::kHost});
 
-  Status status;
-  const std::size_t size_bytes = 4 * sizeof(float);
-  const Buffer host = host_pool.allocate(size_bytes, &status);
-  const Buffer back = host_pool.allocate(size_bytes, &status);
-  const Buffer on_device = device_pool.allocate(size_bytes, &status);
-  REQUIRE(status.ok());
-  const auto run = [&](float first) {
-    const std::array<float, 4> values{first, 2, 3, 4};
-    std::memcpy(host.data(), values.data(), size_bytes);
-    stream->copy(on_device.data(), host.data(), size_bytes, CopyKind::kHostToDevice);
-    Tensor input{.data = on_device.data(), .device = device, .shape = {1, 4}};
-    std::vector<Tensor> outputs(1);
-    Status ran = session->run(*stream, {&input, 1}, outputs, kAllOutputs);
-    if (!ran.ok()) return ran;
-    CHECK(outputs[0].device == device);
-    stream->copy(back.data(), outputs[0].data, size_bytes, CopyKind::kDeviceToHost);
-    ran = stream->synchronize();
-    CHECK(std::memcmp(back.data(), values.data(), size_bytes) == 0);
-    return ran;
-  };
-  CHECK(run(1).ok());
-  CHECK(run(-1).code() == ErrorCode::kEngineError);
-  CHECK(run(5).ok());
+    Status status;
+    const std::size_t size_bytes = 4 * sizeof(float);
+    const Buffer host = host_pool.allocate(size_bytes, &status);
+    const Buffer back = host_pool.allocate(size_bytes, &status);
+    const Buffer on_device = device_pool.allocate(size_bytes, &status);
+    REQUIRE(status.ok());
+    const auto run = [&](float first) {
+      const std::array<float, 4> values{first, 2, 3, 4};
+      std::memcpy(host.data(), values.data(), size_bytes);
+      stream->copy(on_device.data(), host.data(), size_bytes, CopyKind::kHostToDevice);
+      Tensor input{.data = on_device.data(), .device = device, .shape = {1, 4}};
+      std::vector<Tensor> outputs(1);
+      Status ran = session->run(*stream, {&input, 1}, outputs, kAllOutputs);
+      if (!ran.ok()) return ran;
+      CHECK(outputs[0].device == device);
+      stream->copy(back.data(), outputs[0].data, size_bytes, CopyKind::kDeviceToHost);
+      ran = stream->synchronize();
+      CHECK(std::memcmp(back.data(), values.data(), size_bytes) == 0);
+      return ran;
+    };
+    CHECK(run(1).ok());
+    CHECK(run(-1).code() == ErrorCode::kEngineError);
+    CHECK(run(5).ok());
+  });
 }
 
 TEST_CASE("echo: a run fails when its first input holds the value to fail on") {
@@ -178,7 +181,7 @@ TEST_CASE("echo: a run takes as long as it is told to") {
 }
 
 TEST_CASE("echo: a run that is terminated ends early as cancelled") {
-  for (const Device device : {Device{}, Device{DeviceKind::kSimulated, 0}}) {
+  for (const Device device : test::a_device_of_each_kind()) {
     SessionOptions options = echo_options({spec("x", DataType::kInt64, {-1})}, device);
     options.config = {{"echo.delay_us", "60000000"}};
     const auto session = load_session({}, options);

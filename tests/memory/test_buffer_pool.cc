@@ -22,11 +22,13 @@
 #include "memory/buffer_pool.h"
 #include "memory/counting_new.h"
 #include "memory/device.h"
-#include "memory/device_simulated.h"
+#include "memory/faulty_devices.h"
 #include "memory/present_backends.h"
 
 using namespace pyruntime;
+using pyruntime::test::FaultyDevice;
 using pyruntime::test::for_each_device;
+using pyruntime::test::for_each_faulty_device;
 using pyruntime::test::RandomYield;
 using Placement = BufferPool::Placement;
 
@@ -212,39 +214,43 @@ TEST_CASE("trimming gives back what is free and nothing else") {
 }
 
 TEST_CASE("a trimmed pool has given its memory back to the device") {
-  DeviceBackend& backend = open_device({DeviceKind::kSimulated, 0});
-  const uint64_t before = simulated_used_bytes(0);
-  BufferPool pool(backend, {.placement = Placement::kDevice});
-  {
-    const Buffer buffer = pool.allocate(kMiB, nullptr);
-  }
-  CHECK(simulated_used_bytes(0) == before + kMiB);
-  pool.trim();
-  CHECK(simulated_used_bytes(0) == before);
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    DeviceBackend& backend = open_device(faulty.device);
+    const uint64_t before = faulty.used_bytes();
+    BufferPool pool(backend, {.placement = Placement::kDevice});
+    {
+      const Buffer buffer = pool.allocate(kMiB, nullptr);
+    }
+    CHECK(faulty.used_bytes() == before + kMiB);
+    pool.trim();
+    CHECK(faulty.used_bytes() == before);
+  });
 }
 
 TEST_CASE("a buffer may outlive its pool") {
-  const uint64_t before = simulated_used_bytes(0);
-  DeviceBackend& backend = open_device({DeviceKind::kSimulated, 0});
-  auto pool =
-      std::make_unique<BufferPool>(backend, BufferPool::Options{.placement = Placement::kDevice});
-  auto host_pool = std::make_unique<BufferPool>(cpu(), BufferPool::Options{});
-  Buffer small = pool->allocate(100, nullptr);
-  Buffer large = pool->allocate(kMiB, nullptr);
-  Buffer host = host_pool->allocate(100, nullptr);
-  {
-    const Buffer free = pool->allocate(4 * kMiB, nullptr);
-  }
-  pool.reset();
-  host_pool.reset();
-  CHECK(simulated_used_bytes(0) > before);
-  CHECK(simulated_used_bytes(0) < before + 4 * kMiB);
-  std::memset(host.data(), 1, host.size_bytes());
-  host.reset();
-  small.reset();
-  CHECK(simulated_used_bytes(0) > before);
-  large.reset();
-  CHECK(simulated_used_bytes(0) == before);
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    const uint64_t before = faulty.used_bytes();
+    DeviceBackend& backend = open_device(faulty.device);
+    auto pool =
+        std::make_unique<BufferPool>(backend, BufferPool::Options{.placement = Placement::kDevice});
+    auto host_pool = std::make_unique<BufferPool>(cpu(), BufferPool::Options{});
+    Buffer small = pool->allocate(100, nullptr);
+    Buffer large = pool->allocate(kMiB, nullptr);
+    Buffer host = host_pool->allocate(100, nullptr);
+    {
+      const Buffer free = pool->allocate(4 * kMiB, nullptr);
+    }
+    pool.reset();
+    host_pool.reset();
+    CHECK(faulty.used_bytes() > before);
+    CHECK(faulty.used_bytes() < before + 4 * kMiB);
+    std::memset(host.data(), 1, host.size_bytes());
+    host.reset();
+    small.reset();
+    CHECK(faulty.used_bytes() > before);
+    large.reset();
+    CHECK(faulty.used_bytes() == before);
+  });
 }
 
 TEST_CASE("pages are locked on request, and unlocked when given back") {
@@ -412,17 +418,19 @@ TEST_CASE("threads that want the last block get it once") {
 }
 
 TEST_CASE("the last of buffers that outlive their pool may be dropped on any thread") {
-  const uint64_t before = simulated_used_bytes(1);
-  for (int round = 0; round < 200; ++round) {
-    std::optional<BufferPool> pool;
-    pool.emplace(open_device({DeviceKind::kSimulated, 1}),
-                 BufferPool::Options{.placement = Placement::kDevice});
-    std::vector<std::thread> threads;
-    for (int t = 0; t < 3; ++t) {
-      threads.emplace_back([buffer = pool->allocate(100, nullptr)]() mutable { buffer.reset(); });
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    const uint64_t before = faulty.used_bytes();
+    for (int round = 0; round < 200; ++round) {
+      std::optional<BufferPool> pool;
+      pool.emplace(open_device(faulty.device),
+                   BufferPool::Options{.placement = Placement::kDevice});
+      std::vector<std::thread> threads;
+      for (int t = 0; t < 3; ++t) {
+        threads.emplace_back([buffer = pool->allocate(100, nullptr)]() mutable { buffer.reset(); });
+      }
+      pool.reset();
+      for (std::thread& thread : threads) thread.join();
     }
-    pool.reset();
-    for (std::thread& thread : threads) thread.join();
-  }
-  CHECK(simulated_used_bytes(1) == before);
+    CHECK(faulty.used_bytes() == before);
+  });
 }

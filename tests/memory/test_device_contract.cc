@@ -12,6 +12,7 @@
 
 #include "memory/device.h"
 #include "memory/device_simulated.h"
+#include "memory/fake_driver.h"
 #include "memory/present_backends.h"
 
 using namespace pyruntime;
@@ -246,6 +247,30 @@ TEST_CASE("many streams work at once, each in its own order") {
   });
 }
 
+TEST_CASE("who asks for a notice gets it once the event is ready, and holds nothing up") {
+  for_each_device([](DeviceBackend& backend) {
+    struct Notice {
+      std::atomic<bool> has_come{false};
+    };
+    const TestMemory host(backend, Side::kHost, 64);
+    const TestMemory device(backend, Side::kDevice, 64);
+    const auto stream = backend.create_stream();
+    const auto event = backend.create_event();
+    fill(host, 0);
+    for (int round = 0; round < 20; ++round) {
+      Notice notice;
+      copy(*stream, device, host, CopyKind::kHostToDevice);
+      stream->record(*event);
+      stream->notify(
+          *event, [](void* context) { static_cast<Notice*>(context)->has_come = true; }, &notice);
+      copy(*stream, device, host, CopyKind::kHostToDevice);
+      while (!notice.has_come) std::this_thread::yield();
+      CHECK(event->is_ready());
+      REQUIRE(stream->synchronize().ok());
+    }
+  });
+}
+
 TEST_CASE("out of memory names the device and the size, and the device works on") {
   for_each_device([](DeviceBackend& backend) {
     constexpr std::size_t kTooMuch = std::size_t{1} << 60;
@@ -265,6 +290,9 @@ TEST_CASE("out of memory names the device and the size, and the device works on"
   });
 }
 
-TEST_CASE("no correct use of the simulated devices was counted as a misuse") {
+TEST_CASE("no correct use of simulated devices and the fake driver was counted as a misuse") {
   for (int16_t i = 0; i < kSimulatedDevices; ++i) CHECK(simulated_misuse_count(i) == 0);
+  if (const fake_cuda::Control* fake = test::fake_driver()) {
+    CHECK_MESSAGE(fake->misuse_count() == 0, std::string(fake->last_misuse()));
+  }
 }

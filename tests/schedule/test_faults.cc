@@ -12,25 +12,16 @@
 #include <doctest/doctest.h>
 
 #include "engine/onnx_fixture.h"
-#include "memory/device_simulated.h"
+#include "memory/faulty_devices.h"
 #include "schedule/echo_model.h"
 
 namespace pyruntime {
 namespace {
 
 using namespace std::chrono_literals;
-
-const Device kSimulated{DeviceKind::kSimulated, 0};
-const Device kOtherSimulated{DeviceKind::kSimulated, 1};
-
-// Heals the device at its end.
-class Faults {
- public:
-  explicit Faults(const SimulatedFaults& faults) { set_simulated_faults(0, faults); }
-  ~Faults() { set_simulated_faults(0, {}); }
-  Faults(const Faults&) = delete;
-  Faults& operator=(const Faults&) = delete;
-};
+using test::Faults;
+using test::FaultyDevice;
+using test::for_each_faulty_device;
 
 // At most ten seconds.
 bool comes_true(const std::function<bool()>& condition) {
@@ -65,7 +56,7 @@ std::vector<RequestRef> submit(ModelVersion& model, std::vector<Numbers>& number
 // --- cancellation
 
 TEST_CASE("cancelling the only member of a running batch ends its run") {
-  for (const Device device : {Device{}, kSimulated}) {
+  for (const Device device : test::a_device_of_each_kind()) {
     const auto model = load_slow(device);
     Numbers numbers = rows_of_four(1, 1);
     const RequestRef request = ask(*model, numbers);
@@ -95,7 +86,7 @@ TEST_CASE("cancelling what a blocking caller runs on its own thread ends its cal
 }
 
 TEST_CASE("a running batch goes on while one member is wanted, and ends with the last") {
-  for (const Device device : {Device{}, kSimulated}) {
+  for (const Device device : test::a_device_of_each_kind()) {
     const auto model = load_slow(device, "100000");
     std::vector<Numbers> numbers;
     // The first runs, or on the device two do; what comes then waits and runs together.
@@ -138,7 +129,7 @@ TEST_CASE("a running member that was cancelled is answered as cancelled, others 
 }
 
 TEST_CASE("a run that was ended does not end the next") {
-  for (const Device device : {Device{}, kSimulated}) {
+  for (const Device device : test::a_device_of_each_kind()) {
     const auto model = load_slow(device, "20000");
     for (int i = 0; i < 5; ++i) {
       Numbers numbers = rows_of_four(1, i);
@@ -156,7 +147,7 @@ TEST_CASE("a run that was ended does not end the next") {
 }
 
 TEST_CASE("requests cancelled at any moment end once and leave others alone") {
-  for (const Device device : {Device{}, kSimulated}) {
+  for (const Device device : test::a_device_of_each_kind()) {
     EchoSettings settings;
     settings.config = {{"echo.delay_us", "50"}};
     settings.batching.max_rows = 3;
@@ -223,7 +214,7 @@ TEST_CASE("a run in ONNX Runtime ends when its only member is cancelled") {
 
 TEST_CASE("a small result that is kept does not keep its batch's memory") {
   constexpr int64_t kColumns = 1024;  // 8 KiB a row: too large to be bound
-  for (const Device device : {Device{}, kSimulated}) {
+  for (const Device device : test::a_device_of_each_kind()) {
     EchoSettings settings;
     settings.dims = {-1, kColumns};
     settings.batching.max_rows = 64;
@@ -278,69 +269,75 @@ TEST_CASE("a small result that is kept does not keep its batch's memory") {
 // --- faults of the device
 
 TEST_CASE("a late device is waited for") {
-  const Faults faults({.delay = 2ms, .delay_jitter = 2ms});
-  EchoSettings settings;
-  settings.instances = {{kSimulated, 1}};
-  const auto model = load_echo(settings);
-  std::vector<Numbers> numbers;
-  const std::vector<RequestRef> requests = submit(*model, numbers, 20);
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    requests[i]->wait();
-    REQUIRE(requests[i]->status.ok());
-    CHECK(answer(*requests[i]) == numbers[i].values);
-  }
-  CHECK(model->stats().replaced == 0);
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    const Faults faults(faulty, {.delay = 2ms, .delay_jitter = 2ms});
+    EchoSettings settings;
+    settings.instances = {{faulty.device, 1}};
+    const auto model = load_echo(settings);
+    std::vector<Numbers> numbers;
+    const std::vector<RequestRef> requests = submit(*model, numbers, 20);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      requests[i]->wait();
+      REQUIRE(requests[i]->status.ok());
+      CHECK(answer(*requests[i]) == numbers[i].values);
+    }
+    CHECK(model->stats().replaced == 0);
+  });
 }
 
 TEST_CASE("a copy that fails fails nobody whose request can run again, and nobody else") {
-  const uint64_t misuses = simulated_misuse_count(0);
-  EchoSettings settings;
-  settings.instances = {{kSimulated, 1}};
-  const auto model = load_echo(settings);
-  settings.instances = {{kOtherSimulated, 1}};
-  const auto other = load_echo(settings, 2);
-  // Whichever copy it is: of the inputs, of the run, of the outputs.
-  for (int64_t after = 0; after < 8; ++after) {
-    const Faults faults({.delay = 100us, .fail_after = after});
-    std::vector<Numbers> numbers;
-    const std::vector<RequestRef> requests = submit(*model, numbers, 6);
-    std::vector<Numbers> others;
-    for (const RequestRef& request : submit(*other, others, 3)) {
-      request->wait();
-      CHECK(request->status.ok());
-    }
-    int failed = 0;
-    for (std::size_t i = 0; i < requests.size(); ++i) {
-      requests[i]->wait();
-      if (requests[i]->status.ok()) {
-        CHECK(answer(*requests[i]) == numbers[i].values);
-      } else {
-        CHECK(requests[i]->status.code() == ErrorCode::kEngineError);
-        ++failed;
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    const uint64_t misuses = faulty.misuse_count();
+    EchoSettings settings;
+    settings.instances = {{faulty.device, 1}};
+    const auto model = load_echo(settings);
+    settings.instances = {{faulty.other(), 1}};
+    const auto other = load_echo(settings, 2);
+    // Whichever copy it is: of the inputs, of the run, of the outputs.
+    for (int64_t after = 0; after < 8; ++after) {
+      const Faults faults(faulty, {.delay = 100us, .fail_after = after});
+      std::vector<Numbers> numbers;
+      const std::vector<RequestRef> requests = submit(*model, numbers, 6);
+      std::vector<Numbers> others;
+      for (const RequestRef& request : submit(*other, others, 3)) {
+        request->wait();
+        CHECK(request->status.ok());
       }
+      int failed = 0;
+      for (std::size_t i = 0; i < requests.size(); ++i) {
+        requests[i]->wait();
+        if (requests[i]->status.ok()) {
+          CHECK(answer(*requests[i]) == numbers[i].values);
+        } else {
+          CHECK(requests[i]->status.code() == ErrorCode::kEngineError);
+          ++failed;
+        }
+      }
+      CHECK(failed <= 1);
     }
-    CHECK(failed <= 1);
-  }
-  model->close();
-  require_conserved(model->stats());
-  CHECK(other->stats().failed == 0);
-  CHECK(simulated_misuse_count(0) == misuses);
+    model->close();
+    require_conserved(model->stats());
+    CHECK(other->stats().failed == 0);
+    CHECK(faulty.misuse_count() == misuses);
+  });
 }
 
 TEST_CASE("a full device answers Overloaded, and serves again when there is room") {
-  EchoSettings settings;
-  settings.instances = {{kSimulated, 1}};
-  const auto model = load_echo(settings);
-  Numbers numbers = rows_of_four(1, 3);
-  {
-    const Faults faults({.memory_bytes = 0});
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    EchoSettings settings;
+    settings.instances = {{faulty.device, 1}};
+    const auto model = load_echo(settings);
+    Numbers numbers = rows_of_four(1, 3);
+    {
+      const Faults faults(faulty, {.memory_bytes = 0});
+      const RequestRef request = ask(*model, numbers);
+      CHECK(model->infer(request).code() == ErrorCode::kOverloaded);
+    }
     const RequestRef request = ask(*model, numbers);
-    CHECK(model->infer(request).code() == ErrorCode::kOverloaded);
-  }
-  const RequestRef request = ask(*model, numbers);
-  CHECK(model->infer(request).ok());
-  CHECK(answer(*request) == numbers.values);
-  CHECK(model->stats().failed == 1);
+    CHECK(model->infer(request).ok());
+    CHECK(answer(*request) == numbers.values);
+    CHECK(model->stats().failed == 1);
+  });
 }
 
 namespace {
@@ -355,116 +352,126 @@ std::shared_ptr<ModelVersion> load_watched(Device device, std::chrono::nanosecon
 }  // namespace
 
 TEST_CASE("an instance whose stream never completes is replaced, and its requests fail") {
-  const uint64_t misuses = simulated_misuse_count(0);
-  const uint64_t used = simulated_used_bytes(0);
-  for (const bool blocks : {false, true}) {
-    const auto model = load_watched(kSimulated, 300ms);
-    EchoSettings settings;
-    settings.instances = {{kOtherSimulated, 1}};
-    const auto other = load_echo(settings);
-    Numbers numbers = rows_of_four(1, 3);
-    {
-      const Faults faults({.stall_after = 1});
-      const RequestRef lost = ask(*model, numbers);
-      if (blocks) {
-        CHECK_FALSE(model->infer(lost).ok());
-      } else {
-        REQUIRE(model->submit(lost).ok());
-      }
-      // Others run on meanwhile.
-      std::vector<Numbers> others;
-      for (const RequestRef& request : submit(*other, others, 20)) {
-        request->wait();
-        CHECK(request->status.ok());
-      }
-      lost->wait();
-      CHECK(lost->status.code() == ErrorCode::kEngineError);
-      CHECK(lost->status.message() ==
-            "instance 0 on simulated:0: the run did not complete within 0.3 s");
-      CHECK(lost->outputs[0].data == nullptr);
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    const uint64_t misuses = faulty.misuse_count();
+    const uint64_t used = faulty.used_bytes();
+    for (const bool blocks : {false, true}) {
+      const auto model = load_watched(faulty.device, 300ms);
+      EchoSettings settings;
+      settings.instances = {{faulty.other(), 1}};
+      const auto other = load_echo(settings);
+      Numbers numbers = rows_of_four(1, 3);
+      {
+        const Faults faults(faulty, {.stall_after = 1});
+        const RequestRef lost = ask(*model, numbers);
+        if (blocks) {
+          CHECK_FALSE(model->infer(lost).ok());
+        } else {
+          REQUIRE(model->submit(lost).ok());
+        }
+        // Others run on meanwhile.
+        std::vector<Numbers> others;
+        for (const RequestRef& request : submit(*other, others, 20)) {
+          request->wait();
+          CHECK(request->status.ok());
+        }
+        lost->wait();
+        CHECK(lost->status.code() == ErrorCode::kEngineError);
+        CHECK(lost->status.message() ==
+              "instance 0 on " + faulty.device.name() + ": the run did not complete within 0.3 s");
+        CHECK(lost->outputs[0].data == nullptr);
 
-      // The new instance serves while the old one is still stuck.
-      std::vector<Numbers> more;
-      const std::vector<RequestRef> requests = submit(*model, more, 20);
-      for (std::size_t i = 0; i < requests.size(); ++i) {
-        requests[i]->wait();
-        REQUIRE(requests[i]->status.ok());
-        CHECK(answer(*requests[i]) == more[i].values);
+        // The new instance serves while the old one is still stuck.
+        std::vector<Numbers> more;
+        const std::vector<RequestRef> requests = submit(*model, more, 20);
+        for (std::size_t i = 0; i < requests.size(); ++i) {
+          requests[i]->wait();
+          REQUIRE(requests[i]->status.ok());
+          CHECK(answer(*requests[i]) == more[i].values);
+        }
+        CHECK(model->stats().replaced == 1);
+        CHECK(model->stats().stuck == 0);
       }
-      CHECK(model->stats().replaced == 1);
-      CHECK(model->stats().stuck == 0);
+      // Now the old one completes; nobody minds.
+      const RequestRef request = ask(*model, numbers);
+      CHECK(model->infer(request).ok());
+      model->close();
+      CHECK(model->stats().failed == 1);
+      CHECK(model->stats().completed == 21);
+      require_conserved(model->stats());
     }
-    // Now the old one completes; nobody minds.
-    const RequestRef request = ask(*model, numbers);
-    CHECK(model->infer(request).ok());
-    model->close();
-    CHECK(model->stats().failed == 1);
-    CHECK(model->stats().completed == 21);
-    require_conserved(model->stats());
-  }
-  CHECK(simulated_misuse_count(0) == misuses);
-  CHECK(comes_true([&] { return simulated_used_bytes(0) <= used + (std::size_t{1} << 20); }));
+    CHECK(faulty.misuse_count() == misuses);
+    CHECK(comes_true([&] { return faulty.used_bytes() <= used + (std::size_t{1} << 20); }));
+  });
 }
 
 TEST_CASE("a batch behind a lost one runs on the new instance") {
-  const auto model = load_watched(kSimulated, 300ms);
-  std::vector<Numbers> numbers;
-  const Faults faults({.stall_after = 1});
-  const std::vector<RequestRef> requests = submit(*model, numbers, 4);
-  requests[0]->wait();
-  CHECK(requests[0]->status.code() == ErrorCode::kEngineError);
-  for (std::size_t i = 1; i < requests.size(); ++i) {
-    requests[i]->wait();
-    REQUIRE_MESSAGE(requests[i]->status.ok(), requests[i]->status.to_string());
-    CHECK(answer(*requests[i]) == numbers[i].values);
-  }
-  CHECK(model->stats().failed == 1);
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    const auto model = load_watched(faulty.device, 300ms);
+    std::vector<Numbers> numbers;
+    const Faults faults(faulty, {.stall_after = 1});
+    const std::vector<RequestRef> requests = submit(*model, numbers, 4);
+    requests[0]->wait();
+    CHECK(requests[0]->status.code() == ErrorCode::kEngineError);
+    for (std::size_t i = 1; i < requests.size(); ++i) {
+      requests[i]->wait();
+      REQUIRE_MESSAGE(requests[i]->status.ok(), requests[i]->status.to_string());
+      CHECK(answer(*requests[i]) == numbers[i].values);
+    }
+    CHECK(model->stats().failed == 1);
+  });
 }
 
 TEST_CASE("a stream that stalls again and again costs an instance each time") {
-  const auto model = load_watched(kSimulated, 200ms);
-  for (int i = 0; i < 4; ++i) {
-    Numbers numbers = rows_of_four(1, i);
-    {
-      const Faults faults({.stall_after = i % 3});
-      const RequestRef lost = ask(*model, numbers);
-      CHECK(model->infer(lost).code() == ErrorCode::kEngineError);
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    const auto model = load_watched(faulty.device, 200ms);
+    for (int i = 0; i < 4; ++i) {
+      Numbers numbers = rows_of_four(1, i);
+      {
+        const Faults faults(faulty, {.stall_after = i % 3});
+        const RequestRef lost = ask(*model, numbers);
+        CHECK(model->infer(lost).code() == ErrorCode::kEngineError);
+      }
+      const RequestRef request = ask(*model, numbers);
+      CHECK(model->infer(request).ok());
+      CHECK(comes_true([&] { return model->stats().replaced == static_cast<uint64_t>(i) + 1; }));
     }
-    const RequestRef request = ask(*model, numbers);
-    CHECK(model->infer(request).ok());
-    CHECK(comes_true([&] { return model->stats().replaced == static_cast<uint64_t>(i) + 1; }));
-  }
-  model->close();
-  require_conserved(model->stats());
+    model->close();
+    require_conserved(model->stats());
+  });
 }
 
 TEST_CASE("a model may go while its lost stream is still stuck") {
-  const uint64_t misuses = simulated_misuse_count(0);
-  {
-    const Faults faults({.stall_after = 1});
-    auto model = load_watched(kSimulated, 20ms);
-    Numbers numbers = rows_of_four(1, 3);
-    RequestRef lost = ask(*model, numbers);
-    CHECK(model->infer(lost).code() == ErrorCode::kEngineError);
-    lost.reset();
-    model.reset();
-  }
-  std::this_thread::sleep_for(20ms);  // what it left behind completes
-  CHECK(simulated_misuse_count(0) == misuses);
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    const uint64_t misuses = faulty.misuse_count();
+    {
+      const Faults faults(faulty, {.stall_after = 1});
+      auto model = load_watched(faulty.device, 20ms);
+      Numbers numbers = rows_of_four(1, 3);
+      RequestRef lost = ask(*model, numbers);
+      CHECK(model->infer(lost).code() == ErrorCode::kEngineError);
+      lost.reset();
+      model.reset();
+    }
+    std::this_thread::sleep_for(20ms);  // what it left behind completes
+    CHECK(faulty.misuse_count() == misuses);
+  });
 }
 
 TEST_CASE("a lost run that was cancelled meanwhile is cancelled") {
-  const Faults faults({.stall_after = 1});
-  const auto model = load_watched(kSimulated, 50ms);
-  Numbers numbers = rows_of_four(1, 3);
-  const RequestRef request = ask(*model, numbers);
-  REQUIRE(model->submit(request).ok());
-  let_run();
-  request->cancel();
-  request->wait();
-  CHECK(request->status.code() == ErrorCode::kCancelled);
-  model->close();
-  require_conserved(model->stats());
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    const Faults faults(faulty, {.stall_after = 1});
+    const auto model = load_watched(faulty.device, 50ms);
+    Numbers numbers = rows_of_four(1, 3);
+    const RequestRef request = ask(*model, numbers);
+    REQUIRE(model->submit(request).ok());
+    let_run();
+    request->cancel();
+    request->wait();
+    CHECK(request->status.code() == ErrorCode::kCancelled);
+    model->close();
+    require_conserved(model->stats());
+  });
 }
 
 TEST_CASE("a run on the host that takes too long is reported while it runs, and completes") {
@@ -486,14 +493,42 @@ TEST_CASE("a run on the host that takes too long is reported while it runs, and 
 }
 
 TEST_CASE("a batch that waits behind a long one is not late") {
-  const auto model = load_watched(kSimulated, 500ms, "300000");
+  for_each_faulty_device([](const FaultyDevice& faulty) {
+    const auto model = load_watched(faulty.device, 500ms, "300000");
+    std::vector<Numbers> numbers;
+    // Each run takes 300 ms, and the second is given to the stream while the first runs.
+    for (const RequestRef& request : submit(*model, numbers, 3)) {
+      request->wait();
+      CHECK_MESSAGE(request->status.ok(), request->status.to_string());
+    }
+    CHECK(model->stats().replaced == 0);
+  });
+}
+
+TEST_CASE(
+    "an error that ends a GPU's context fails its requests by name, and the process goes on") {
+  if (test::fake_driver() == nullptr) return;
+  EchoSettings settings;
+  settings.instances = {{Device{DeviceKind::kCuda, 1}, 2}};
+  const auto model = load_echo(settings);
+  const auto other = load_echo();
+  test::fake_driver()->set_faults(1, {.delay_us = 100, .end_context_after = 3});
   std::vector<Numbers> numbers;
-  // Each run takes 300 ms, and the second is given to the stream while the first runs.
-  for (const RequestRef& request : submit(*model, numbers, 3)) {
+  int failed = 0;
+  for (const RequestRef& request : submit(*model, numbers, 20)) {
     request->wait();
-    CHECK_MESSAGE(request->status.ok(), request->status.to_string());
+    if (request->status.ok()) continue;
+    ++failed;
+    CHECK(request->status.code() == ErrorCode::kEngineError);
+    CHECK(request->status.message().find("CUDA_ERROR_ILLEGAL_ADDRESS") != std::string::npos);
   }
-  CHECK(model->stats().replaced == 0);
+  CHECK(failed > 0);
+  CHECK(model->stats().stuck == 0);
+  Numbers one = rows_of_four(1, 3);
+  CHECK(other->infer(ask(*other, one)).ok());
+  model->close();
+  require_conserved(model->stats());
+  test::fake_driver()->set_faults(1, {});
 }
 
 }  // namespace pyruntime

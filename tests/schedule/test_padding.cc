@@ -6,6 +6,7 @@
 
 #include <doctest/doctest.h>
 
+#include "memory/faulty_devices.h"
 #include "schedule/echo_model.h"
 #include "schedule/padding.h"
 
@@ -85,10 +86,10 @@ std::string why_refused(const EchoSettings& settings) {
 }  // namespace
 
 TEST_CASE("requests of unequal lengths share batches, and each gets its own length back") {
-  for (const char* const device : {"cpu", "simulated:0"}) {
-    CAPTURE(device);
+  for (const Device device : test::a_device_of_each_kind()) {
+    CAPTURE(device.name());
     EchoSettings settings = text_model();
-    settings.instances = {{Device::parse(device), 1}};
+    settings.instances = {{device, 1}};
     settings.config = {{"echo.delay_us", "2000"}};
     const auto model = load_echo(settings);
     CHECK(run_many(*model, 8) < 20);

@@ -5,7 +5,7 @@
 
 #include <doctest/doctest.h>
 
-#include "memory/device_simulated.h"
+#include "memory/faulty_devices.h"
 #include "schedule/echo_model.h"
 #include "schedule/scheduler.h"
 
@@ -14,8 +14,6 @@ namespace {
 
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
-
-const Device kSimulated{DeviceKind::kSimulated, 0};
 
 struct Count {
   std::atomic<int> calls{0};
@@ -140,7 +138,7 @@ TEST_CASE("a batch waits for company up to max_delay") {
 TEST_CASE("only the bad member of a batch fails") {
   EchoSettings settings;
   settings.config = {{"echo.delay_us", "5000"}, {"echo.fail_value", "666"}};
-  for (const Device device : {Device{}, kSimulated}) {
+  for (const Device device : test::a_device_of_each_kind()) {
     settings.instances = {{device, 1}};
     const auto model = load_echo(settings);
     std::vector<Numbers> numbers;
@@ -247,26 +245,28 @@ TEST_CASE("close answers what was accepted and refuses what comes after") {
   CHECK(model->infer(ask(*model, numbers)).code() == ErrorCode::kUnavailable);
 }
 
-TEST_CASE("a simulated device has two batches in flight and loses none") {
-  EchoSettings settings;
-  settings.instances = {{kSimulated, 1}};
-  settings.batching.max_rows = 4;
-  set_simulated_faults(0, {.delay = microseconds(200), .delay_jitter = microseconds(200)});
-  const auto model = load_echo(settings);
-  std::vector<Numbers> numbers;
-  for (int i = 0; i < 200; ++i) numbers.push_back(rows_of_four(1, i * 4));
-  std::vector<RequestRef> requests;
-  for (Numbers& one : numbers) {
-    requests.push_back(ask(*model, one));
-    CHECK(model->submit(requests.back()).ok());
-  }
-  for (std::size_t i = 0; i < requests.size(); ++i) {
-    requests[i]->wait();
-    REQUIRE(requests[i]->status.ok());
-    CHECK(answer(*requests[i]) == numbers[i].values);
-  }
-  set_simulated_faults(0, {});
-  CHECK(simulated_misuse_count(0) == 0);
+TEST_CASE("a device has two batches in flight and loses none") {
+  test::for_each_faulty_device([](const test::FaultyDevice& faulty) {
+    EchoSettings settings;
+    settings.instances = {{faulty.device, 1}};
+    settings.batching.max_rows = 4;
+    faulty.set_faults({.delay = microseconds(200), .delay_jitter = microseconds(200)});
+    const auto model = load_echo(settings);
+    std::vector<Numbers> numbers;
+    for (int i = 0; i < 200; ++i) numbers.push_back(rows_of_four(1, i * 4));
+    std::vector<RequestRef> requests;
+    for (Numbers& one : numbers) {
+      requests.push_back(ask(*model, one));
+      CHECK(model->submit(requests.back()).ok());
+    }
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+      requests[i]->wait();
+      REQUIRE(requests[i]->status.ok());
+      CHECK(answer(*requests[i]) == numbers[i].values);
+    }
+    faulty.set_faults({});
+    CHECK(faulty.misuse_count() == 0);
+  });
 }
 
 // Threads that block, threads that submit, random shapes, cancellations and
@@ -274,7 +274,7 @@ TEST_CASE("a simulated device has two batches in flight and loses none") {
 TEST_CASE("nothing is lost or mixed up under load") {
   constexpr int kThreads = 6;
   constexpr int kRounds = 400;
-  for (const Device device : {Device{}, kSimulated}) {
+  for (const Device device : test::a_device_of_each_kind()) {
     EchoSettings settings;
     settings.dims = {-1, -1};
     settings.batching.max_rows = 8;

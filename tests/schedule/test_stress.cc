@@ -21,6 +21,7 @@
 #include <sched.h>
 
 #include "base/interleaving.h"
+#include "memory/faulty_devices.h"
 #include "schedule/echo_model.h"
 
 namespace pyruntime {
@@ -267,10 +268,24 @@ TEST_CASE("stress: batches that wait for company") {
 }
 
 TEST_CASE("stress: a device with two batches in flight") {
-  EchoSettings settings = any_shape(8, 64, 2);
-  settings.instances = {{Device{DeviceKind::kSimulated, 0}, 2}};
-  settings.config.emplace_back("echo.delay_us", "50");
-  stress(settings);
+  test::for_each_faulty_device([](const test::FaultyDevice& faulty) {
+    const uint64_t misuses = faulty.misuse_count();
+    EchoSettings settings = any_shape(8, 64, 2);
+    settings.instances = {{faulty.device, 2}};
+    settings.config.emplace_back("echo.delay_us", "50");
+    stress(settings);
+    CHECK(faulty.misuse_count() == misuses);
+  });
+}
+
+TEST_CASE("stress: instances on two devices") {
+  test::for_each_faulty_device([](const test::FaultyDevice& faulty) {
+    const uint64_t misuses = faulty.misuse_count();
+    EchoSettings settings = any_shape(8, 64, 2);
+    settings.instances = {{faulty.device, 1}, {faulty.other(), 1}};
+    stress(settings);
+    CHECK(faulty.misuse_count() == misuses);
+  });
 }
 
 }  // namespace pyruntime

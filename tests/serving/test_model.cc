@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "memory/device_simulated.h"
+#include "memory/faulty_devices.h"
 #include "schedule/echo_model.h"
 #include "serving/model.h"
 
@@ -117,40 +117,44 @@ TEST_CASE("large results are slices that outlive their request and their model")
 }
 
 TEST_CASE("an exhausted pool fails the request and not the model") {
-  ModelOptions options;
-  options.session.engine = "echo";
-  TensorSpec spec;
-  spec.name = "input";
-  spec.type = DataType::kInt64;
-  spec.dims = {-1, -1};
-  spec.symbols = {"", ""};
-  options.session.echo_inputs = {spec};
-  options.pool_capacity_bytes = 1 << 20;
-  options.instances = {{Device{DeviceKind::kSimulated, 0}, 1}};
-  const auto model = ModelVersion::load("small", 1, {}, options);
-  std::vector<int64_t> many(1 << 18);
-  Numbers large(many, Shape{1, 1 << 18});
-  const Status status = infer(*model, large.view());
-  CHECK(status.code() == ErrorCode::kOverloaded);
-  MESSAGE(status.message());
-  CHECK(model->pool_stats().exhaustions > 0);
-  Numbers small({1, 2, 3}, Shape{1, 3});
-  CHECK(infer(*model, small.view()).ok());
+  test::for_each_faulty_device([](const test::FaultyDevice& faulty) {
+    ModelOptions options;
+    options.session.engine = "echo";
+    TensorSpec spec;
+    spec.name = "input";
+    spec.type = DataType::kInt64;
+    spec.dims = {-1, -1};
+    spec.symbols = {"", ""};
+    options.session.echo_inputs = {spec};
+    options.pool_capacity_bytes = 1 << 20;
+    options.instances = {{faulty.device, 1}};
+    const auto model = ModelVersion::load("small", 1, {}, options);
+    std::vector<int64_t> many(1 << 18);
+    Numbers large(many, Shape{1, 1 << 18});
+    const Status status = infer(*model, large.view());
+    CHECK(status.code() == ErrorCode::kOverloaded);
+    MESSAGE(status.message());
+    CHECK(model->pool_stats().exhaustions > 0);
+    Numbers small({1, 2, 3}, Shape{1, 3});
+    CHECK(infer(*model, small.view()).ok());
+  });
 }
 
 TEST_CASE("a device that fails gives errors and then works again") {
-  const Device device{DeviceKind::kSimulated, 1};
-  EchoSettings settings;
-  settings.instances = {{device, 1}};
-  const auto model = load_echo(settings);
-  Numbers numbers = rows_of_four(1, 3);
-  set_simulated_faults(1, {.fail_after = 0});
-  const Status status = infer(*model, numbers.view());
-  CHECK_FALSE(status.ok());
-  set_simulated_faults(1, {});
-  const RequestRef request = ask(*model, numbers);
-  REQUIRE(model->infer(request).ok());
-  CHECK(answer(*request) == numbers.values);
+  test::for_each_faulty_device([](const test::FaultyDevice& faulty) {
+    const Device device = faulty.device;
+    EchoSettings settings;
+    settings.instances = {{device, 1}};
+    const auto model = load_echo(settings);
+    Numbers numbers = rows_of_four(1, 3);
+    faulty.set_faults({.fail_after = 0});
+    const Status status = infer(*model, numbers.view());
+    CHECK_FALSE(status.ok());
+    faulty.set_faults({});
+    const RequestRef request = ask(*model, numbers);
+    REQUIRE(model->infer(request).ok());
+    CHECK(answer(*request) == numbers.values);
+  });
 }
 
 TEST_CASE("options out of range are refused by name") {
