@@ -182,18 +182,32 @@ class Model(Handle):
             raise
 
     def _may_be_brought_in(self) -> bool:
-        return self._is_routed and self._runtime._bring_in is not None
+        return self._runtime._bring_in is not None
 
     def _brought_in(
         self, error: Exception, timeout_s: float | None
     ) -> "AbstractContextManager[float | None]":
         bring_in = self._runtime._bring_in
-        lease: AbstractContextManager[float | None] | None = None
-        if bring_in is not None and self._is_routed:
-            lease = bring_in(self.name, timeout_s)
+        version = None if self._is_routed else self._first.version
+        lease = None if bring_in is None else bring_in(self.name, timeout_s, version)
         if lease is None:
             raise error
+        if version is not None:
+            self._take_up(lease, version, error)
         return lease
+
+    def _take_up(
+        self, lease: "AbstractContextManager[float | None]", version: int, error: Exception
+    ) -> None:
+        """Be the version of that number which is loaded now; raises `error` if none is."""
+        try:
+            native = self._runtime._native.find(self.name, version)
+        except ModelNotFound:
+            with lease:
+                raise error from None
+        self._rebind(native.capsule)
+        self._first = _Description(native)
+        self._options = self._runtime._options_of(self.name, version)
 
     def warm_up(self, rows: int | None = None, runs: int = 8) -> None:
         """Run zeros of `rows` rows through each instance, `runs` times.

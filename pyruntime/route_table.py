@@ -103,6 +103,11 @@ class RouteTable:
         """The last one, running or not."""
         return self._entry(name).state.rollout
 
+    def rollout_if_known(self, name: str) -> Rollout | None:
+        """As rollout(), for models that may not be loaded or known."""
+        with self._lock:
+            return self._entries.get(name, _Entry(name)).state.rollout
+
     def running(self) -> dict[str, Rollout]:
         """Rollouts under way, by model."""
         with self._lock:

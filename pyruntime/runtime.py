@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 
     from pyruntime.load_throttle import PacedLoad
 
-# Takes a model's name and seconds; gives what keeps it loaded while entered, and then the seconds
-# that are left, or None if no load is to be waited for.
-LoadAbsent: TypeAlias = "Callable[[str, float | None], AbstractContextManager[float | None] | None]"
+# Takes a model's name, seconds, and the version if it is one; gives what keeps it loaded while
+# entered, and then the seconds that are left, or None if no load is to be waited for.
+LoadAbsent: TypeAlias = (
+    "Callable[[str, float | None, int | None], AbstractContextManager[float | None] | None]"
+)
 
 
 class Runtime:
@@ -217,6 +219,11 @@ class Runtime:
         """Say how the last rollout of a model stands; None: there was none."""
         rollout = self._routes.rollout(name)
         return None if rollout is None else RolloutStatus(rollout, self._rollouts.waits_for(name))
+
+    def is_rolling_out(self, name: str) -> bool:
+        """Whether a rollout of a model is under way."""
+        rollout = self._routes.rollout_if_known(name)
+        return rollout is not None and rollout.is_running
 
     def rollback(self, name: str) -> Rollout:
         """End a rollout that is under way, or undo one that is done, at once.

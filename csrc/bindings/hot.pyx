@@ -391,6 +391,11 @@ cdef class Handle:
         del holder
         raise_if_failed(status)
 
+    def _rebind(self, model):
+        """Call another loaded version from now on, of the same number."""
+        cdef shared_ptr[ModelVersion] version = from_capsule[ModelVersion](<PyObject*>model)
+        self.plan_of(version)
+
     def _model_capsule(self):
         """The version that speaks for this model now, for _core.ModelVersion.from_capsule."""
         cdef shared_ptr[ModelVersion] model

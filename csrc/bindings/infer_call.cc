@@ -98,6 +98,9 @@ class PyInferCall {
   std::string model_name() const {
     return is_decoded() ? std::string(call_.model_name()) : std::string();
   }
+  std::string model_version() const {
+    return is_decoded() ? std::string(call_.model_version()) : std::string();
+  }
 
  private:
   bool is_decoded() const { return is_decoded_.load(std::memory_order_acquire); }
@@ -200,7 +203,9 @@ void bind_infer_call(py::module_& module) {
       .def("_cancel", &PyInferCall::cancel_future)
       .def_property_readonly("id", &PyInferCall::id, "The request's id, '' until it is known.")
       .def_property_readonly("model_name", &PyInferCall::model_name,
-                             "The model asked for, '' until it is known.");
+                             "The model asked for, '' until it is known.")
+      .def_property_readonly("model_version", &PyInferCall::model_version,
+                             "The version asked for, '' where that is none.");
 }
 
 }  // namespace pyruntime

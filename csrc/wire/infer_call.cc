@@ -326,4 +326,6 @@ std::string_view InferCall::id() const { return state_->view.id; }
 
 std::string_view InferCall::model_name() const { return state_->view.model_name; }
 
+std::string_view InferCall::model_version() const { return state_->view.model_version; }
+
 }  // namespace pyruntime

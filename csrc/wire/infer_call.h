@@ -76,8 +76,10 @@ class InferCall {
   // Writes exactly response_size() bytes.
   void encode(std::byte* response);
 
-  std::string_view id() const;          // the request's, to be echoed
-  std::string_view model_name() const;  // after decode(), also when it failed late enough
+  std::string_view id() const;  // the request's, to be echoed
+  // After decode(), also when it failed late enough.
+  std::string_view model_name() const;
+  std::string_view model_version() const;  // as asked for; empty: none
 
  private:
   struct State;

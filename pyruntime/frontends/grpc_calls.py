@@ -329,7 +329,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
         room = threading.BoundedSemaphore(max(limit // 2, 1))
 
         def bring_in(
-            name: str, timeout_s: float | None
+            name: str, timeout_s: float | None, version: int | None
         ) -> AbstractContextManager[float | None] | None:
             wait = self._runtime._bring_in
             if wait is None:
@@ -337,7 +337,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
             if not room.acquire(blocking=False):
                 raise Overloaded(f"model '{name}': too many requests wait for models to be loaded")
             try:
-                return wait(name, timeout_s)
+                return wait(name, timeout_s, version)
             finally:
                 room.release()
 

@@ -68,7 +68,7 @@ def model_infer(
             left_us = timeout_us(context)
             lease = None
             if bring_in is not None:
-                lease = bring_in(call.model_name, None if left_us is None else left_us / 1e6)
+                lease = bring_in(*_wanted(call, left_us))
             if lease is None:
                 raise
             with lease:
@@ -77,6 +77,16 @@ def model_infer(
                 return call.infer(request, timeout_us(context), key)
     except Exception as error:  # every failure of one request is its own answer
         abort(context, error)
+
+
+def _wanted(call: InferCall, left_us: int | None) -> tuple[str, float | None, int | None]:
+    """What a call that found no model waits for: model, seconds, version."""
+    version = call.model_version
+    return (
+        call.model_name,
+        None if left_us is None else left_us / 1e6,
+        int(version) if version.isdigit() else None,
+    )
 
 
 class InferStream:
@@ -194,7 +204,7 @@ class InferStream:
         try:
             lease = None
             if self._bring_in is not None:
-                lease = self._bring_in(call.model_name, None if left_us is None else left_us / 1e6)
+                lease = self._bring_in(*_wanted(call, left_us))
             if lease is None:
                 raise absence
             with lease:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from pyruntime.rollout import Gates, RolloutPlan
 from pyruntime.routing import route_from_mapping, route_to_mapping
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from pyruntime.repository import ModelRepository
     from pyruntime.rollout_driver import RolloutStatus
     from pyruntime.runtime import Runtime
@@ -43,7 +46,8 @@ class RoutingCalls:
         if not request.labels:
             raise InvalidInput("labels: expected versions by label, got none")
         labels = {label: version or None for label, version in request.labels.items()}
-        self._runtime.set_labels(request.model, labels)
+        with self._loaded(request.model):
+            self._runtime.set_labels(request.model, labels)
         return self._routing(request.model)
 
     def set_route(self, request: Any) -> Any:
@@ -55,7 +59,8 @@ class RoutingCalls:
             except ValueError as error:
                 raise InvalidInput(f"route: expected JSON, got an error: {error}") from None
             route = route_from_mapping(mapping)
-        self._runtime.set_route(request.model, route)
+        with self._loaded(request.model):
+            self._runtime.set_route(request.model, route)
         return self._routing(request.model)
 
     def promote(self, request: Any) -> Any:
@@ -64,12 +69,13 @@ class RoutingCalls:
         gates = {gate: getattr(request, gate) for gate in _GATES if request.HasField(gate)}
         copied = {"copied": request.copied} if request.HasField("copied") else {}
         plan = RolloutPlan(tuple(request.canary), request.every_s, Gates(**gates), **copied)
-        try:
-            self._runtime.model(name, version)
-        except ModelNotFound:
-            self._runtime.check_promotable(name, version)
-            self._repository.load(name, version)
-        self._runtime.promote(name, version, plan)
+        with self._loaded(name):
+            try:
+                self._runtime.model(name, version)
+            except ModelNotFound:
+                self._runtime.check_promotable(name, version)
+                self._repository.load(name, version)
+            self._runtime.promote(name, version, plan)
         return self._rollout(name)
 
     def get_rollout(self, request: Any) -> Any:
@@ -78,8 +84,13 @@ class RoutingCalls:
 
     def rollback(self, request: Any) -> Any:
         """Answer Rollback."""
-        self._runtime.rollback(request.model)
+        with self._loaded(request.model):
+            self._runtime.rollback(request.model)
         return self._rollout(request.model)
+
+    def _loaded(self, name: str) -> AbstractContextManager[float | None]:
+        """Keep a model loaded; one that waits for a request is brought in."""
+        return self._repository.bring_in(name) or contextlib.nullcontext()
 
     def _routing(self, name: str) -> Any:
         stats = self._runtime.route_stats(name)

@@ -67,10 +67,12 @@ class Lifecycle:
         by version.
         """
         self._note(record, found)
-        if found.problem is not None or not record.is_served or record.is_waiting:
+        if found.problem is not None or not record.is_served:
             return {}
         config = found.config
         self._runtime.declare_routing(record.name, labels=config.labels, route=config.route)
+        if record.is_waiting:
+            return {}
         todo = plan(
             config,
             (v.number for v in found.versions if v.number is not None and v.problem is None),
@@ -85,7 +87,7 @@ class Lifecycle:
             try:
                 self._ensure(record, found, number, retry=retry)
             except PyRuntimeError as error:
-                failures[number] = error
+                failures[number] = _bare(error)
             else:
                 ready.append(number)
         self._retire(record, found, todo, ready)
@@ -141,7 +143,7 @@ class Lifecycle:
                 return
             if known.failed == stamp and known.error is not None and not retry:
                 self._refuse(known, stamp, known.error)
-                raise known.error
+                raise _bare(known.error)
             known.state = State.LOADING if known.model is None else State.READY
             known.reason = "" if known.model is None else "its changed files are being loaded"
         try:
@@ -174,7 +176,7 @@ class Lifecycle:
             known.state, known.reason = State.READY, loaded.note
             known.model, known.seconds = loaded.model, loaded.seconds
             known.stamp, known.failed, known.error = stamp, None, None
-            known.is_kept, known.is_failed = False, False
+            known.is_kept, known.is_failed, known.is_evicted = False, False, False
             known.measured_bytes, known.loaded_at = measured, time.time()
             known.pool_bytes_then = pool_bytes(known)
             self._lock.notify_all()
@@ -189,7 +191,7 @@ class Lifecycle:
         self._tell(known.status(record.name))
 
     def _refuse(self, known: VersionRecord, stamp: Stamp, error: PyRuntimeError) -> None:
-        known.failed, known.error, known.is_failed = stamp, error, True
+        known.failed, known.error, known.is_failed = stamp, _bare(error), True
         # One line, which need not name the version again.
         _, version, reason = str(error).rpartition(f" version {known.name}: ")
         reason = " ".join((reason if version else str(error)).split())
@@ -222,3 +224,8 @@ class Lifecycle:
         by_age = sorted(candidates.items(), key=lambda item: (item[1].kept_since, item[0]))
         for _, one in by_age[: max(len(by_age) - most, 0)]:
             one.is_kept = False
+
+
+def _bare(error: PyRuntimeError) -> PyRuntimeError:
+    """Give the same without a traceback, whose frames would keep what was loaded in memory."""
+    return type(error)(str(error))

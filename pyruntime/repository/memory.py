@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pyruntime.repository.records import ModelRecord, VersionRecord
     from pyruntime.repository.scan import FoundVersion
+    from pyruntime.runtime import Runtime
 
 __all__ = ["MemoryBudget", "process_bytes"]
 
@@ -58,7 +59,7 @@ def pool_bytes(version: VersionRecord) -> int:
 class MemoryBudget:
     """Makes room for what is to be loaded.
 
-    limit_bytes: None: no limit. records: under `lock`.
+    limit_bytes: None: no limit. records: under `lock`. runtime: says which versions are needed.
     unload: takes a record whose `work` is held, a version and a reason.
 
     Threads: all calls from any that hold the `work` of the record that needs room.
@@ -67,11 +68,13 @@ class MemoryBudget:
     def __init__(
         self,
         limit_bytes: int | None,
+        runtime: Runtime,
         lock: threading.Condition,
         records: Mapping[str, ModelRecord],
         unload: Callable[[ModelRecord, int, str], None],
     ) -> None:
         self._limit = limit_bytes
+        self._runtime = runtime
         self._lock = lock
         self._records = records
         self._unload = unload
@@ -114,7 +117,10 @@ class MemoryBudget:
                 (one.kept_since, other.name, number)
                 for other in self._records.values()
                 for number, one in other.loaded().items()
-                if one.is_kept and not is_busy(other, one)
+                if one.is_kept
+                and not is_busy(other, one)
+                # It may have got a label since.
+                and number not in self._runtime.versions_in_use(other.name)
             ]
         for _, name, number in sorted(kept):
             victim = self._records.get(name)
@@ -122,7 +128,7 @@ class MemoryBudget:
                 continue
             try:
                 if (one := victim.loaded().get(number)) is not None and one.is_kept:
-                    self._unload(victim, number, "unloaded to make room")
+                    self._evict_one(victim, number, "unloaded to make room")
                     return True
             finally:
                 self._leave(victim, record)
@@ -134,7 +140,7 @@ class MemoryBudget:
             idle = sorted(
                 (last_used(other), other.name)
                 for other in self._records.values()
-                if other is not record and other.loaded() and _may_go(other)
+                if other is not record and other.loaded() and self._may_go(other)
             )
         for _, name in idle:
             victim = self._records.get(name)
@@ -143,15 +149,28 @@ class MemoryBudget:
             try:
                 with self._lock:
                     numbers = list(victim.loaded())
-                    if not numbers or not _may_go(victim):
+                    if not numbers or not self._may_go(victim):
                         continue
                     victim.is_waiting, victim.arrival = True, None
                 for number in numbers:
-                    self._unload(victim, number, "unloaded to make room; its next request loads it")
+                    reason = "unloaded to make room; its next request loads it"
+                    self._evict_one(victim, number, reason)
                 return True
             finally:
                 self._leave(victim, record)
         return False
+
+    def _evict_one(self, victim: ModelRecord, number: int, reason: str) -> None:
+        with self._lock:
+            victim.versions[str(number)].is_evicted = True
+        self._unload(victim, number, reason)
+
+    def _may_go(self, record: ModelRecord) -> bool:
+        """Whether nobody needs any of a model's versions before its next request."""
+        config = record.found.config if record.found is not None else None
+        if config is None or not config.memory.evict or self._runtime.is_rolling_out(record.name):
+            return False
+        return not any(is_busy(record, one) for one in record.loaded().values())
 
     def _take(self, victim: ModelRecord, record: ModelRecord) -> bool:
         return victim is record or victim.work.acquire(blocking=False)
@@ -180,13 +199,6 @@ def last_used(record: ModelRecord) -> float:
         for one in record.loaded().values()
         if one.model is not None
     )
-
-
-def _may_go(record: ModelRecord) -> bool:
-    config = record.found.config if record.found is not None else None
-    if config is None or not config.memory.evict:
-        return False
-    return not any(is_busy(record, one) for one in record.loaded().values())
 
 
 def mib(size_bytes: int) -> str:

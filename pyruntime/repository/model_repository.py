@@ -78,6 +78,7 @@ class ModelRepository:
 
         self._budget = MemoryBudget(
             self._options.memory_budget_bytes,
+            self.runtime,
             self._lock,
             self._records,
             lambda record, number, reason: self._lifecycle.unload(record, number, reason),
@@ -124,7 +125,9 @@ class ModelRepository:
                     {"*", model.name} & set(self._options.load)
                 )
                 wants_it = model.config.memory.on_demand or self._options.on_demand
-                record.is_waiting = record.is_served and wants_it
+                # A rollout that was under way goes on without waiting for a request.
+                is_wanted_now = self.runtime.is_rolling_out(model.name)
+                record.is_waiting = record.is_served and wants_it and not is_wanted_now
         if self._options.mode == "poll":
             self._watcher = Watcher(
                 root, self._notice_changes, poll_every_s=self._options.poll_every_s
@@ -245,6 +248,8 @@ class ModelRepository:
                 if version is None:
                     record.is_served, record.is_waiting = False, False
                     record.asked.clear()
+                    for known in record.versions.values():
+                        known.is_evicted = False
                 else:
                     if version not in loaded:
                         raise ModelNotFound(
@@ -261,10 +266,10 @@ class ModelRepository:
     ) -> Model:
         """Give a model as Runtime.model does, loaded first if it waits for its first request.
 
-        What is given without a version comes back by itself when it was unloaded to make room.
+        What is given comes back by itself when it was unloaded to make room.
         Raises DeadlineExceeded, and what loading does.
         """
-        lease = self.bring_in(name, timeout_s)
+        lease = self.bring_in(name, timeout_s, version)
         if lease is None:
             return self.runtime.model(name, version)
         with lease:
@@ -283,9 +288,12 @@ class ModelRepository:
             record = self._records.get(name)
             return record is not None and (record.is_waiting or record.arrival is not None)
 
-    def bring_in(self, name: str, timeout_s: float | None = None) -> Lease | None:
+    def bring_in(
+        self, name: str, timeout_s: float | None = None, version: int | None = None
+    ) -> Lease | None:
         """Load a model that waits for a request, or wait for whoever does.
 
+        version: that the request names; also loaded if it alone was unloaded to make room.
         Returns what keeps it loaded while entered; None if it does not wait and is not loaded.
         Raises DeadlineExceeded (it goes on loading), and why it cannot be loaded.
         """
@@ -294,10 +302,14 @@ class ModelRepository:
             record = self._records.get(name)
             if record is None or self._is_closed:
                 return None
+            known = None if version is None else record.versions.get(str(version))
+            is_missing = known is not None and known.is_evicted and known.model is None
+            if is_missing and version is not None:
+                record.asked.add(version)
             if record.is_waiting:
                 record.is_waiting = False
                 record.arrival = self._submit(name)
-            job = record.arrival
+            job = self._submit(name) if is_missing else record.arrival
             if job is None and not record.loaded():
                 return None
             record.leases += 1

@@ -26,7 +26,8 @@ class VersionRecord:
     name: the folder's. model: None unless it is loaded.
     stamp: of the files and configuration that are loaded; failed: of those that could not be,
     because of `error`. measured_bytes, pool_bytes_then: when it was loaded, at loaded_at seconds
-    since 1970. is_failed: whether what is there now cannot be served.
+    since 1970. is_failed: whether what is there now cannot be served. is_evicted: whether it was
+    unloaded to make room, and comes back for who asks for it by its number.
     """
 
     name: str
@@ -41,6 +42,7 @@ class VersionRecord:
     pool_bytes_then: int = 0
     loaded_at: float = 0.0
     is_kept: bool = False
+    is_evicted: bool = False
     kept_since: float = 0.0
     seconds: float = 0.0
 

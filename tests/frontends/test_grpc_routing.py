@@ -212,6 +212,27 @@ def test_labels_move_by_a_call(repository: ModelRepository, manager: grpc.Channe
     assert message == "model 'm' has no version 9; loaded: 1, 2"
 
 
+def test_a_model_that_waits_for_a_request_is_loaded_by_calls_that_move_its_labels(
+    repository: ModelRepository, manager: grpc.Channel
+) -> None:
+    for call, arguments in (
+        ("SetLabels", {"labels": {"stable": 2}}),
+        ("SetRoute", {"route": '{"policy": "version", "version": 2}'}),
+        ("Promote", {"version": 1}),
+        ("Rollback", {}),
+    ):
+        repository.runtime.unload("m")  # as if it had made room
+        with repository._lock:
+            record = repository._records["m"]
+            record.is_waiting = True
+            for version in record.versions.values():
+                version.model = None
+        assert dict(manage(manager, "GetRouting", model="m").labels)
+        assert repository.is_on_demand("m")
+        manage(manager, call, model="m", **arguments)
+        assert repository.runtime.model("m").version == (1 if call == "Promote" else 2)
+
+
 def test_a_route_is_set_by_a_call_and_given_up_again(
     repository: ModelRepository, manager: grpc.Channel
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -11,10 +12,19 @@ import numpy as np
 import pytest
 from repositories import add
 
-from pyruntime import DeadlineExceeded, ModelNotFound, Overloaded, Unavailable
+from pyruntime import (
+    DeadlineExceeded,
+    ModelNotFound,
+    Overloaded,
+    RolloutPlan,
+    Runtime,
+    StateStore,
+    Unavailable,
+)
 from pyruntime.client import Client
 from pyruntime.frontends import FrontEndOptions, front_end
 from pyruntime.repository import ModelRepository, RepositoryOptions
+from pyruntime.repository.memory import process_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -143,6 +153,17 @@ def test_what_is_in_use_is_not_unloaded(heavy_repository: Path) -> None:
         assert served(repository) == ["b", "c"]
 
 
+def test_what_could_not_be_loaded_leaves_no_memory_behind(heavy_repository: Path) -> None:
+    options = RepositoryOptions(mode="explicit", memory_budget_bytes=12 * MIB)
+    with ModelRepository(heavy_repository, options=options) as repository:
+        before = process_bytes()
+        for name in ("a", "b", "c"):
+            with pytest.raises(Overloaded, match="memory budget"):
+                repository.load(name)
+        gc.collect()
+        assert process_bytes() - before < 24 * MIB
+
+
 def test_a_call_over_grpc_waits_for_its_model(tmp_path: Path) -> None:
     add(tmp_path, "m", 1)
     x = np.ones((1, 16), np.float32)
@@ -171,3 +192,95 @@ def test_a_call_over_grpc_waits_for_its_model(tmp_path: Path) -> None:
                 assert client.infer("m", {name: x}, timeout_s=30).version == "1"
         finally:
             server.stop()
+
+
+def test_a_handle_of_one_version_brings_it_back(heavy_repository: Path) -> None:
+    options = RepositoryOptions(on_demand=True, memory_budget_bytes=76 * MIB)
+    with ModelRepository(heavy_repository, options=options) as repository:
+        exact = repository.model("a", 1)
+        repository.model("b"), repository.model("c")
+        assert "a" not in served(repository)
+        assert exact.infer(X, timeout_s=30)["y"] == 2
+        assert exact.version == 1
+        assert exact.options is repository.runtime.model("a", 1).options
+        repository.model("b"), repository.model("c")
+        assert "a" not in served(repository)
+        assert exact.submit(X).result(timeout=30)["y"] == 2
+        repository.unload("a")
+        with pytest.raises(Unavailable, match="unloaded"):
+            exact.infer(X)
+
+
+def test_a_kept_version_that_made_room_comes_back_for_who_names_it(tmp_path: Path) -> None:
+    for version in (1, 2):
+        heavy(tmp_path / "a" / str(version) / "model.onnx", 24)
+    heavy(tmp_path / "b" / "1" / "model.onnx", 24)
+    options = RepositoryOptions(mode="explicit", load=("a",), memory_budget_bytes=100 * MIB)
+    with ModelRepository(tmp_path, options=options) as repository:
+        repository.load("a", 1)
+        repository.unload("a", 1)
+        with pytest.raises(ModelNotFound):  # since somebody unloaded it
+            repository.model("a", 1)
+        repository.load("a", 1)
+        with repository._lock:
+            repository._records["a"].asked.clear()
+        repository.load("a")
+        assert repository._records["a"].versions["1"].is_kept
+        exact = repository.model("a", 1)
+        # A label makes what was kept needed: then another model has to go, and there is none.
+        repository.runtime.set_label("a", "old", 1)
+        with repository._lock:
+            repository._budget._limit = 76 * MIB
+        lease = repository.bring_in("a")
+        assert lease is not None
+        with lease, pytest.raises(Overloaded, match="memory budget"):
+            repository.load("b")
+        repository.runtime.set_label("a", "old", None)
+        repository.load("b")
+        assert [model.version for model in repository.runtime.models()] == [2, 1]
+        with repository._lock:
+            repository._budget._limit = 200 * MIB
+        assert exact.infer(X, timeout_s=30)["y"] == 2
+        assert exact.version == 1
+        assert repository.runtime.model("a").version == 2
+
+
+def test_a_model_that_is_being_rolled_out_makes_no_room(tmp_path: Path) -> None:
+    for name, version in (("a", 1), ("a", 2), ("b", 1)):
+        heavy(tmp_path / name / str(version) / "model.onnx", 24)
+    (tmp_path / "a" / "model.toml").write_text(
+        "[versions]\nall = true\n[labels]\nstable = 1\n[route]\npolicy = 'label'\nlabel = 'stable'"
+    )
+    options = RepositoryOptions(
+        mode="explicit", load=("a",), on_demand=True, memory_budget_bytes=64 * MIB
+    )
+    with ModelRepository(tmp_path, options=options) as repository:
+        repository.model("a")
+        repository.runtime.promote("a", 2, RolloutPlan(canary=(50.0,)))
+        with pytest.raises(Overloaded, match="memory budget"):
+            repository.load("b")
+        repository.runtime.rollback("a")
+        repository.load("b")
+        assert served(repository) == ["b"]
+        # All that labels and the route need comes back.
+        assert repository.model("a", timeout_s=30).version == 1
+
+
+def test_a_rollout_goes_on_after_a_restart_without_a_request(tmp_path: Path) -> None:
+    add(tmp_path, "m", 1)
+    add(tmp_path, "m", 2)
+    add(tmp_path, "other")
+    (tmp_path / "m" / "model.toml").write_text(
+        "[versions]\nall = true\n[labels]\nstable = 1\n[route]\npolicy = 'label'\nlabel = 'stable'"
+    )
+    store = StateStore(tmp_path)
+    options = RepositoryOptions(on_demand=True)
+    for is_first in (True, False):
+        with Runtime() as runtime:
+            assert runtime.restore_routing(store) == []
+            with ModelRepository(tmp_path, runtime=runtime, options=options) as repository:
+                if is_first:
+                    assert served(repository) == []
+                    repository.model("m")
+                    runtime.promote("m", 2, RolloutPlan(canary=(50.0,)))
+                assert served(repository) == ["m", "m"]
