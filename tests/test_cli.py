@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import grpc
 import numpy as np
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import pyruntime
 from pyruntime import Unavailable
@@ -291,6 +292,74 @@ def test_signal_under_load_loses_no_answer_and_leaves_nothing(
     host, _, port = address.rpartition(":")
     with socket.socket() as probe, pytest.raises(ConnectionRefusedError):
         probe.connect((host, int(port)))
+
+
+def slow_model(repository: Path, delay_us: int) -> None:
+    """Add a model `slow` that takes so long, and batches nothing."""
+    add(repository, "slow", "1", "identity_f32.onnx")
+    (repository / "slow" / "model.toml").write_text(
+        f'engine = "echo"\nconfig = {{ "echo.delay_us" = "{delay_us}" }}\n'
+        'echo_inputs = [{ name = "x", dtype = "float32", shape = [-1, 4] }]\n'
+        "batching.max_rows = 1\ninstances = [{ count = 8 }]\nwarm_up.rows = []\n"
+    )
+
+
+def test_health_says_it_first_and_who_was_accepted_is_answered(
+    serve: type[Served], repository: Path
+) -> None:
+    slow_model(repository, delay_us=700_000)
+    served = serve(repository, "--grpc", "127.0.0.1:0", "--drain-timeout", "20")
+    slow, quick = (
+        infer_request(name, {"x": x}).SerializeToString()
+        for name, x in (("slow", np.ones((1, 4), "f4")), ("mlp", np.ones((1, 64), "f4")))
+    )
+    ends: list[grpc.StatusCode] = []  # of who was refused
+    refused: list[object] = []  # what health then said
+
+    def ask_until_refused() -> None:
+        with grpc.insecure_channel(served.addresses[0]) as channel:
+            call = channel.unary_unary(protocol.path("ModelInfer"))
+            while (code := call.future(quick, timeout=25).code()) == grpc.StatusCode.OK:
+                pass
+            ends.append(code)
+            try:
+                health = health_pb2_grpc.HealthStub(channel)
+                refused.append(health.Check(health_pb2.HealthCheckRequest(), timeout=25).status)
+            except grpc.RpcError as error:  # the server has ended meanwhile
+                refused.append(error.code())
+
+    callers = [threading.Thread(target=ask_until_refused) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    with grpc.insecure_channel(served.addresses[0]) as channel:
+        call = channel.unary_unary(protocol.path("ModelInfer"))
+        call(slow, timeout=25)  # so that it is connected
+        futures = [call.future(slow, timeout=25) for _ in range(6)]
+        time.sleep(1)  # until some are accepted; the others are refused
+        status = served.end()
+        codes = [future.code() for future in futures]
+    for caller in callers:
+        caller.join()
+    assert status == 0, served.errors
+    assert not served.errors
+    assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert grpc.StatusCode.OK in codes
+    assert ends == [grpc.StatusCode.UNAVAILABLE] * len(callers)
+    not_serving = health_pb2.HealthCheckResponse.NOT_SERVING
+    assert set(refused) <= {not_serving, grpc.StatusCode.UNAVAILABLE}
+    assert not_serving in refused
+
+
+def test_a_drain_ends_at_its_limit_whatever_runs(serve: type[Served], repository: Path) -> None:
+    slow_model(repository, delay_us=600_000_000)
+    served = serve(repository, "--grpc", "127.0.0.1:0", "--drain-timeout", "0.5")
+    request = infer_request("slow", {"x": np.ones((1, 4), np.float32)}).SerializeToString()
+    with grpc.insecure_channel(served.addresses[0]) as channel:
+        future = channel.unary_unary(protocol.path("ModelInfer")).future(request, timeout=600)
+        time.sleep(1)
+        assert served.end() == 1  # within its own limit of 30 s, not the run's
+        assert "requests were still under way after 0.5 s" in served.errors
+        assert future.code() == grpc.StatusCode.UNAVAILABLE
 
 
 def test_second_signal_ends_the_wait(serve: type[Served], repository: Path) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
+import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from grpc_calling import ROWS
 
-from pyruntime import InvalidInput, Unavailable
+from pyruntime import InvalidInput, PyRuntimeError, Unavailable
+from pyruntime.cli import main
 from pyruntime.client import Client, ClientTls
 from pyruntime.frontends import TlsFiles
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def openssl(*arguments: str, cwd: Path) -> None:
@@ -75,6 +78,48 @@ def test_mutual_tls_serves_only_clients_that_the_authority_signed(
     with pytest.raises(Unavailable):
         infer(address, ClientTls(pems / "ca.pem", pems / "stranger.pem", pems / "stranger.key"))
     infer(socket, None)  # a Unix socket is guarded by its file's permissions
+
+
+def test_a_management_port_serves_only_clients_that_its_authority_signed(
+    pems: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "m" / "1"
+    folder.mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[1] / "models" / "identity_f32.onnx", folder / "model.onnx")
+    command = [sys.executable, "-P", "-m", "pyruntime.cli", "serve", str(tmp_path)]
+    options = [
+        *("--grpc", "127.0.0.1:0", "--management", "127.0.0.1:0"),
+        *("--tls-cert", str(pems / "server.pem"), "--tls-key", str(pems / "server.key")),
+        *("--management-tls-client-ca", str(pems / "ca.pem")),
+    ]
+    addresses = {}
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            for line in server.stdout:
+                if found := re.match(r"listening on (\S+) \((\w+), TLS\)", line):
+                    addresses[found[2]] = found[1]
+                if line.startswith("Ctrl-C"):
+                    break
+
+            def models(call: str, *arguments: str, name: str | None) -> int:
+                files = ("--tls-cert", f"{pems}/{name}.pem", "--tls-key", f"{pems}/{name}.key")
+                where = ("--server", addresses["management"], "--tls-ca", f"{pems}/ca.pem")
+                return main(["models", call, *arguments, *where, *(files if name else ())])
+
+            assert models("list", name="client") == 0
+            assert "READY" in capsys.readouterr().out.upper()
+            for stranger in ("stranger", None):
+                assert models("unload", "m", "--timeout", "5", name=stranger) == 1
+                assert "UNAVAILABLE" in capsys.readouterr().err.upper()
+            # Inferences need no certificate, and cannot manage.
+            with Client(addresses["gRPC"], tls=ClientTls(ca=pems / "ca.pem")) as client:
+                assert client.infer("m", {"x": np.ones((1, 16), np.float32)}, timeout_s=20)
+                with pytest.raises(PyRuntimeError, match="taken at another address"):
+                    client.unload("m")
+            assert models("unload", "m", name="client") == 0
+        finally:
+            server.terminate()
 
 
 @pytest.mark.parametrize(
