@@ -83,10 +83,14 @@ class _Entry:
 
 
 class RouteTable:
-    """Keeps the entries. Threads: all calls from any."""
+    """Keeps the entries. Threads: all calls from any.
 
-    def __init__(self, native: _core.Registry) -> None:
+    note_served: called with a model and the experiment that its route is now, or an empty name.
+    """
+
+    def __init__(self, native: _core.Registry, note_served: Callable[[str, str], None]) -> None:
         self._native = native
+        self._note_served = note_served
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}  # under _lock
         self._store: StateStore | None = None  # under _lock
@@ -251,6 +255,7 @@ class RouteTable:
         spec = native_spec(entry.route, entry.name)
         self._native.set_routing(entry.name, entry.labels, spec, list(needed))
         self._entries[entry.name] = entry
+        self._note_served(entry.name, "" if spec is None else spec["name"])
 
     def _entry(self, name: str) -> _Entry:
         with self._lock:

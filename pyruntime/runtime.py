@@ -22,6 +22,7 @@ from pyruntime.route_table import RouteTable
 from pyruntime.routing import Policy, Route
 from pyruntime.serving_state import StateStore
 from pyruntime.telemetry import RouteStats
+from pyruntime.traffic_keeper import TrafficKeeper
 
 __all__ = ["Model", "Runtime"]
 
@@ -58,7 +59,8 @@ class Runtime:
         global_allow_spinning: bool = False,
     ) -> None:
         self._native = _core.Registry()
-        self._routes = RouteTable(self._native)
+        self._traffic = TrafficKeeper(self._native)
+        self._routes = RouteTable(self._native, self._traffic.note_served)
         self._rollouts = RolloutDriver(self)
         self._throttle = LoadThrottle(self._latencies)
         self._onnxruntime = onnxruntime
@@ -234,12 +236,12 @@ class Runtime:
         return self._routes.rollback(name, "asked for")
 
     def restore_routing(self, store: StateStore) -> list[str]:
-        """Take up labels, routes and rollouts that were kept, and keep all changes from now on.
+        """Take up labels, routes, rollouts and experiments, and keep all changes from now on.
 
         To be called before models are loaded. Returns what could not be read, a line each; of
         those models nothing is taken up.
         """
-        problems = self._routes.restore(store)
+        problems = self._traffic.restore(store) + self._routes.restore(store)
         self._rollouts.wake()
         return problems
 
@@ -314,6 +316,7 @@ class Runtime:
                 self._unload_one(name, version)
             except ModelNotFound:
                 continue
+        self._traffic.stop()
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,8 @@
 
 FOLDER/<model>/.serving.json, where FOLDER is the repository or, if that is read-only, one of the
 server's own. A file holds all there is to know of a model, and is replaced whole, so that whatever
-ends a process leaves what was before or what came after.
+ends a process leaves what was before or what came after. What experiments count lies beside it, in
+.traffic.json: it changes all the while, and losing a little of it does no harm.
 """
 
 from __future__ import annotations
@@ -12,20 +13,25 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyruntime.errors import InvalidInput, Unavailable
 from pyruntime.rollout import Rollout
 from pyruntime.routing import Route, check_label, route_from_mapping, route_to_mapping
+from pyruntime.traffic_state import TrafficState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 __all__ = ["ServingState", "StateStore"]
 
 STATE_FILE = ".serving.json"
+TRAFFIC_FILE = ".traffic.json"
 
 _FORMAT = 1
+
+_State = TypeVar("_State")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +87,34 @@ class StateStore:
 
     def models(self) -> list[str]:
         """Those with a file."""
-        return sorted(path.parent.name for path in self._folder.glob(f"[!.]*/{STATE_FILE}"))
+        return self._models_with(STATE_FILE)
+
+    def models_with_traffic(self) -> list[str]:
+        """Those of whose experiments something is kept."""
+        return self._models_with(TRAFFIC_FILE)
 
     def read(self, model: str) -> ServingState | None:
         """What was written; None: nothing. Raises InvalidInput, naming the file."""
-        path = self._folder / model / STATE_FILE
+        return self._read(self._folder / model / STATE_FILE, ServingState.from_mapping)
+
+    def read_traffic(self, model: str) -> TrafficState | None:
+        """As read()."""
+        return self._read(self._folder / model / TRAFFIC_FILE, TrafficState.from_mapping)
+
+    def write(self, model: str, state: ServingState) -> None:
+        """Replace the file in one step, and be sure that it is there. Raises Unavailable."""
+        self._write(model, STATE_FILE, state.to_mapping(), "what is set")
+
+    def write_traffic(self, model: str, state: TrafficState) -> None:
+        """As write()."""
+        self._write(model, TRAFFIC_FILE, state.to_mapping(), "what is counted")
+
+    def _models_with(self, name: str) -> list[str]:
+        return sorted(path.parent.name for path in self._folder.glob(f"[!.]*/{name}"))
+
+    def _read(self, path: Path, make: Callable[[object], _State]) -> _State | None:
         try:
-            return ServingState.from_mapping(json.loads(path.read_text(encoding="utf-8")))
+            return make(json.loads(path.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -95,17 +122,16 @@ class StateStore:
         except (InvalidInput, ValueError) as error:
             raise InvalidInput(f"{path}: {error}") from None
 
-    def write(self, model: str, state: ServingState) -> None:
-        """Replace the file in one step, and be sure that it is there. Raises Unavailable."""
-        path = self._folder / model / STATE_FILE
-        text = json.dumps(state.to_mapping(), indent=2) + "\n"
+    def _write(self, model: str, name: str, mapping: Mapping[str, Any], what: str) -> None:
+        path = self._folder / model / name
+        text = json.dumps(mapping, indent=2) + "\n"
         try:
             if self._makes_folders:
                 path.parent.mkdir(parents=True, exist_ok=True)
             _replace(path, text.encode())
         except OSError as error:
             raise Unavailable(
-                f"model '{model}': what is set cannot be kept in {path}: {error.strerror}"
+                f"model '{model}': {what} cannot be kept in {path}: {error.strerror}"
             ) from None
 
 

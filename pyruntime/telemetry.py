@@ -221,7 +221,8 @@ class ShadowStats:
 class RouteStats:
     """Of a model's route since it was set; an experiment of the same name and arms goes on.
 
-    arms: empty where the route is one version, which ModelStats counts.
+    arms: empty where the route is one version, which ModelStats counts. experiment: its name, or
+    a bandit's; empty where there is none.
     fallbacks: requests that the first arm answered because theirs was not loaded.
     unmatched_rewards: for requests that are unknown, forgotten or have had theirs.
     shadow: None where there is none.
@@ -231,6 +232,7 @@ class RouteStats:
     fallbacks: int = 0
     unmatched_rewards: int = 0
     shadow: ShadowStats | None = None
+    experiment: str = ""
 
     @classmethod
     def from_native(cls, stats: Mapping[str, Any] | None) -> "RouteStats":
@@ -246,4 +248,10 @@ class RouteStats:
             outputs = tuple(ShadowOutputStats(*output) for output in values["outputs"])
             total = LatencyStats(*values["total"])
             shadow = ShadowStats(**{**values, "outputs": outputs, "total": total})
-        return cls(tuple(made), stats["fallbacks"], stats["unmatched_rewards"], shadow)
+        return cls(
+            tuple(made),
+            stats["fallbacks"],
+            stats["unmatched_rewards"],
+            shadow,
+            stats["experiment"],
+        )

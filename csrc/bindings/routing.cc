@@ -1,5 +1,7 @@
 // Labels and routes of the registry, and what is counted of them.
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -114,12 +116,34 @@ py::object route_stats(const Registry& registry, const std::string& name) {
     arms.append(to_dict(traffic->spec().arms[i], stats.arms[i]));
   }
   py::dict result;
+  result["experiment"] = traffic->spec().name;
   result["arms"] = py::tuple(arms);
   result["fallbacks"] = stats.fallbacks;
   result["unmatched_rewards"] = stats.unmatched_rewards;
   result["shadow"] = traffic->shadow() == nullptr ? py::object(py::none())
                                                   : py::object(to_dict(traffic->shadow()->stats()));
   return result;
+}
+
+ArmStatsSnapshot to_arm_stats(const py::dict& counts) {
+  ArmStatsSnapshot stats;
+  stats.completed = counts["completed"].cast<uint64_t>();
+  stats.failed = counts["failed"].cast<uint64_t>();
+  stats.cancelled = counts["cancelled"].cast<uint64_t>();
+  stats.refused = counts["refused"].cast<uint64_t>();
+  stats.rewards = counts["rewards"].cast<uint64_t>();
+  stats.reward_sum = counts["reward_sum"].cast<double>();
+  return stats;
+}
+
+bool restore_traffic(const Registry& registry, const std::string& name,
+                     const std::string& experiment, const py::dict& arms) {
+  std::map<std::string, ArmStatsSnapshot, std::less<>> before;
+  for (const auto& [arm, counts] : arms) {
+    before[arm.cast<std::string>()] = to_arm_stats(counts.cast<py::dict>());
+  }
+  const std::shared_ptr<Traffic> traffic = registry.traffic(name);
+  return traffic != nullptr && traffic->restore(experiment, before);
 }
 
 void give_reward(const Registry& registry, const std::string& name, const std::string& request_id,
@@ -141,6 +165,9 @@ void bind_routing(py::class_<Registry, std::shared_ptr<Registry>>& registry) {
            "versions that must be loaded. Raises InvalidInput, ModelNotFound.")
       .def("route_stats", &route_stats, py::arg("name"),
            "What is counted of its route; None where that is one version.")
+      .def("restore_traffic", &restore_traffic, py::arg("name"), py::arg("experiment"),
+           py::arg("arms"),
+           "Add what was counted of each arm before; False if the route is another experiment.")
       .def("give_reward", &give_reward, py::arg("name"), py::arg("request_id"), py::arg("reward"),
            "Count a reward for the arm that answered. Raises InvalidInput, ModelNotFound.")
       .def(

@@ -42,6 +42,10 @@ class alignas(kCacheLine) ArmStats {
     rewards_.add();
   }
 
+  // Adds what was counted before, by another process say; but for its times, and what was in
+  // flight.
+  void restore(const ArmStatsSnapshot& before);
+
   uint64_t assigned() const { return assigned_.read(); }
   uint64_t rewards() const { return rewards_.read(); }
   double reward_sum() const { return reward_sum_.load(std::memory_order_relaxed); }

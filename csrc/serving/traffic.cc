@@ -48,6 +48,19 @@ Status Traffic::give_reward(std::string_view request_id, double reward) {
   return {};
 }
 
+bool Traffic::restore(std::string_view experiment,
+                      const std::map<std::string, ArmStatsSnapshot, std::less<>>& arms) {
+  const auto is_known = [&](const ArmSpec& arm) { return arms.contains(arm.name); };
+  if (spec_.name.empty() || spec_.name != experiment || arms.size() != spec_.arms.size() ||
+      !std::all_of(spec_.arms.begin(), spec_.arms.end(), is_known)) {
+    return false;
+  }
+  for (std::size_t i = 0; i < spec_.arms.size(); ++i) {
+    counts_->arms[i].restore(arms.find(spec_.arms[i].name)->second);
+  }
+  return true;
+}
+
 TrafficStatsSnapshot Traffic::stats() const {
   TrafficStatsSnapshot snapshot;
   for (const ArmStats& arm : counts_->arms) snapshot.arms.push_back(arm.read());

@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -49,6 +51,11 @@ class Traffic {
   // Counts a reward, 0 to 1, for that request's arm. ModelNotFound if the route
   // is no experiment, the id is not known (any more) or had its reward.
   Status give_reward(std::string_view request_id, double reward);
+
+  // Adds to each arm what was counted of it before; false if the route is another experiment, or
+  // has other arms.
+  bool restore(std::string_view experiment,
+               const std::map<std::string, ArmStatsSnapshot, std::less<>>& arms);
 
   TrafficStatsSnapshot stats() const;
 

@@ -103,7 +103,7 @@ def add_repository(parser: ArgumentParser) -> None:
         "--state",
         metavar="FOLDER",
         type=Path,
-        help="keep labels, routes and rollouts that are set at run time here. "
+        help="keep labels, routes and rollouts that are set at run time, and what experiments count, here. "
         "Default: in the repository, a file .serving.json for each model",
     )
     repository.add_argument(

@@ -163,6 +163,32 @@ TEST_CASE("a reward goes to the arm that answered, once") {
   CHECK(stats.unmatched_rewards == 2);
 }
 
+TEST_CASE("an experiment takes up what was counted of its arms before, and nothing else") {
+  Registry registry;
+  registry.add(load_echo({}, 1));
+  registry.add(load_echo({}, 2));
+  const RouteSpec spec = split({{"a", {1, {}}, 0}, {"b", {2, {}}, 1000}}, "test");
+  registry.set_routing("echo", {}, &spec, {});
+  CHECK(infer(registry, {}).ok());
+  const auto traffic = registry.traffic("echo");
+  ArmStatsSnapshot before;
+  before.completed = 10;
+  before.failed = 2;
+  before.rewards = 4;
+  before.reward_sum = 2.5;
+  CHECK_FALSE(traffic->restore("other", {{"a", before}, {"b", before}}));
+  CHECK_FALSE(traffic->restore("test", {{"a", before}}));
+  CHECK_FALSE(traffic->restore("test", {{"a", before}, {"c", before}}));
+  CHECK(traffic->stats().arms[0].assigned == 0);
+  CHECK(traffic->restore("test", {{"a", {}}, {"b", before}}));
+  const ArmStatsSnapshot after = traffic->stats().arms[1];
+  CHECK(after.assigned == 13);
+  CHECK(after.completed == 11);
+  CHECK(after.failed == 2);
+  CHECK(after.rewards == 4);
+  CHECK(after.reward_sum == 2.5);
+}
+
 TEST_CASE("the last assignments are known, older ones are forgotten") {
   RecentAssignments recent;
   constexpr int kMany = 200'000;
