@@ -12,7 +12,7 @@ from pyruntime import _core
 from pyruntime._hot import Handle
 from pyruntime.config import ModelOptions
 from pyruntime.errors import InvalidInput, ModelNotFound, Unavailable
-from pyruntime.telemetry import ModelStats
+from pyruntime.telemetry import ModelStats, PlacedNode
 from pyruntime.tensors import TensorSpec
 
 if TYPE_CHECKING:
@@ -93,6 +93,19 @@ class Model(Handle):
             self._native()  # raises when it is unloaded
             return self._options
         return self._runtime._options_of(self.name, self.version)
+
+    @property
+    def placement(self) -> tuple[PlacedNode, ...]:
+        """Where the engine runs each node of the model, for each group of instances.
+
+        As the engine divided the model when it was loaded, nested graphs included; what it fuses or
+        adds afterwards stays with the provider of its nodes. `stats().placement` counts them.
+        """
+        return tuple(
+            PlacedNode(device, provider, name, op_type)
+            for device, nodes in self._native().placement
+            for name, op_type, provider in nodes
+        )
 
     @property
     def is_ready(self) -> bool:

@@ -13,7 +13,9 @@ __all__ = [
     "CostPoint",
     "LatencyStats",
     "ModelStats",
+    "PlacedNode",
     "PoolStats",
+    "ProviderNodes",
     "RouteStats",
     "ShadowOutputStats",
     "ShadowStats",
@@ -91,6 +93,33 @@ class BatchCost:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedNode:
+    """Where the engine runs one node of a model.
+
+    device: of the group of instances. provider: the engine's full name.
+    name: the model's own, "" where it has none. op_type: "Conv", "com.microsoft.FusedMatMul".
+    """
+
+    device: str
+    provider: str
+    name: str
+    op_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderNodes:
+    """How many nodes of a model a provider runs, for the instances on a device.
+
+    op_types: how many of each kind, the most frequent first.
+    """
+
+    device: str
+    provider: str
+    nodes: int
+    op_types: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStats:
     """Of one model version since it was loaded.
 
@@ -112,6 +141,7 @@ class ModelStats:
     by_batch_rows: by rows in a batch, ascending, only those that occurred.
     pool: memory of staging buffers and results.
     costs: of batches, by shape.
+    placement: nodes of the model by device and provider; empty where the engine has no providers.
     """
 
     accepted: int
@@ -137,6 +167,7 @@ class ModelStats:
     by_batch_rows: tuple[BatchSizeStats, ...]
     pool: PoolStats
     costs: tuple[BatchCost, ...]
+    placement: tuple[ProviderNodes, ...]
 
     @classmethod
     def from_native(cls, stats: Mapping[str, Any]) -> "ModelStats":
@@ -149,6 +180,10 @@ class ModelStats:
         values["costs"] = tuple(
             BatchCost(shapes, limit, tuple(CostPoint(*point) for point in points))
             for shapes, limit, points in values["costs"]
+        )
+        values["placement"] = tuple(
+            ProviderNodes(device, provider, nodes, dict(op_types))
+            for device, provider, nodes, op_types in values["placement"]
         )
         return cls(**values)
 

@@ -84,6 +84,31 @@ py::tuple to_tuple(const std::vector<Batcher::BucketCost>& costs) {
   return py::tuple(result);
 }
 
+// Of each group of instances: (device, ((name, op_type, provider), ...))
+py::tuple placed_nodes(const ModelVersion& model) {
+  py::list result;
+  for (const DevicePlacement& group : model.placement()) {
+    py::list nodes;
+    for (const PlacedNode& node : group.nodes) {
+      nodes.append(py::make_tuple(node.name, node.op_type, node.provider));
+    }
+    result.append(py::make_tuple(group.device.name(), py::tuple(nodes)));
+  }
+  return py::tuple(result);
+}
+
+// (device, provider, nodes, ((op_type, nodes), ...)), ...
+py::tuple placed_counts(const ModelVersion& model) {
+  py::list result;
+  for (const DevicePlacement& group : model.placement()) {
+    for (const ProviderNodes& nodes : group.by_provider) {
+      result.append(py::make_tuple(group.device.name(), nodes.provider, nodes.count,
+                                   py::tuple(py::cast(nodes.op_types))));
+    }
+  }
+  return py::tuple(result);
+}
+
 ModelVersionPtr load_model(std::string name, int64_t version, const std::string& path,
                            const std::optional<py::bytes>& data, py::handle options, bool gently) {
   ModelOptions model_options = to_model_options(options);
@@ -145,6 +170,9 @@ void bind_model_version(py::module_& module) {
           "is_batchable", [](const ModelVersion& model) { return model.signature().is_batchable; })
       .def_property_readonly("metadata",
                              [](const ModelVersion& model) { return model.signature().metadata; })
+      .def_property_readonly(
+          "placement", &placed_nodes,
+          "Of each group of instances: (device, ((name, op_type, provider), ...)).")
       .def_property_readonly("is_accepting", &ModelVersion::is_accepting)
       .def_property_readonly("outstanding", &ModelVersion::outstanding,
                              "Requests that are accepted and not done.")
@@ -170,6 +198,7 @@ void bind_model_version(py::module_& module) {
           [](const ModelVersion& model) {
             py::dict result = to_dict(model.stats(), model.pool_stats());
             result["costs"] = to_tuple(model.costs());
+            result["placement"] = placed_counts(model);
             return result;
           },
           "Counters and latencies; see telemetry.ModelStats.")

@@ -20,8 +20,14 @@ list(POP_FRONT found onnxruntime)
 set(PYRUNTIME_ONNXRUNTIME "${onnxruntime}" CACHE FILEPATH "libonnxruntime.so.* for the tests")
 message(STATUS "ONNX Runtime for the tests: ${PYRUNTIME_ONNXRUNTIME}")
 
+# The same with fake providers of a GPU.
+add_library(onnxruntime_with_gpu MODULE ${tests_dir}/engine/onnxruntime_with_gpu.cc)
+target_link_libraries(onnxruntime_with_gpu PRIVATE pyruntime_options)
+target_include_directories(onnxruntime_with_gpu PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+
 set(environment
   PYRUNTIME_ONNXRUNTIME=${PYRUNTIME_ONNXRUNTIME}
+  PYRUNTIME_ONNXRUNTIME_WITH_GPU=$<TARGET_FILE:onnxruntime_with_gpu>
   ORT_DISABLE_TELEMETRY=1
   ASAN_OPTIONS=detect_stack_use_after_return=1:strict_init_order=1
   LSAN_OPTIONS=suppressions=${tests_dir}/lsan.supp:print_suppressions=0
@@ -74,6 +80,8 @@ foreach(floor IN LISTS floors ITEMS probe)
       LABELS ${floor} TIMEOUT ${timeout} ENVIRONMENT "${environment}")
   endforeach()
 endforeach()
+
+add_dependencies(engine_test_onnx_providers onnxruntime_with_gpu)
 
 # Ten minutes of the scheduler's stress test, for a nightly run: 6 cases of 100 s.
 add_custom_target(stress_nightly

@@ -20,6 +20,8 @@ struct OrtAllocator;
 struct OrtCustomHandleType;  // a thread that this project has made
 struct OrtCUDAProviderOptionsV2;
 struct OrtEnv;
+struct OrtEpAssignedNode;
+struct OrtEpAssignedSubgraph;
 struct OrtIoBinding;
 struct OrtMemoryInfo;
 struct OrtModelMetadata;
@@ -27,6 +29,7 @@ struct OrtRunOptions;
 struct OrtSession;
 struct OrtSessionOptions;
 struct OrtStatus;
+struct OrtTensorRTProviderOptionsV2;
 struct OrtTensorTypeAndShapeInfo;
 struct OrtThreadingOptions;
 struct OrtTypeInfo;
@@ -143,6 +146,12 @@ inline constexpr std::string_view kMinimumVersion = "1.24.0";
   X(147, SetGlobalIntraOpNumThreads, OrtStatus*, (OrtThreadingOptions*, int))                      \
   X(148, SetGlobalInterOpNumThreads, OrtStatus*, (OrtThreadingOptions*, int))                      \
   X(149, SetGlobalSpinControl, OrtStatus*, (OrtThreadingOptions*, int allow_spinning))             \
+  X(170, SessionOptionsAppendExecutionProvider_TensorRT_V2, OrtStatus*,                            \
+    (OrtSessionOptions*, const OrtTensorRTProviderOptionsV2*))                                     \
+  X(171, CreateTensorRTProviderOptions, OrtStatus*, (OrtTensorRTProviderOptionsV2**))              \
+  X(172, UpdateTensorRTProviderOptions, OrtStatus*,                                                \
+    (OrtTensorRTProviderOptionsV2*, const char* const* keys, const char* const* values, size_t))   \
+  X(174, ReleaseTensorRTProviderOptions, void, (OrtTensorRTProviderOptionsV2*))                    \
   X(196, SessionOptionsSetCustomCreateThreadFn, OrtStatus*, (OrtSessionOptions*, CreateThread))    \
   X(197, SessionOptionsSetCustomThreadCreationOptions, OrtStatus*,                                 \
     (OrtSessionOptions*, void* options))                                                           \
@@ -159,6 +168,14 @@ inline constexpr std::string_view kMinimumVersion = "1.24.0";
   X(252, GetResizedStringTensorElementBuffer, OrtStatus*,                                          \
     (OrtValue*, size_t index, size_t size_bytes, char** bytes))                                    \
   X(390, TensorTypeAndShape_HasShape, bool, (const OrtTensorTypeAndShapeInfo*))                    \
+  X(407, Session_GetEpGraphAssignmentInfo, OrtStatus*,                                             \
+    (const OrtSession*, const OrtEpAssignedSubgraph* const** graphs, size_t* count))               \
+  X(408, EpAssignedSubgraph_GetEpName, OrtStatus*, (const OrtEpAssignedSubgraph*, const char**))   \
+  X(409, EpAssignedSubgraph_GetNodes, OrtStatus*,                                                  \
+    (const OrtEpAssignedSubgraph*, const OrtEpAssignedNode* const** nodes, size_t* count))         \
+  X(410, EpAssignedNode_GetName, OrtStatus*, (const OrtEpAssignedNode*, const char**))             \
+  X(411, EpAssignedNode_GetDomain, OrtStatus*, (const OrtEpAssignedNode*, const char**))           \
+  X(412, EpAssignedNode_GetOperatorType, OrtStatus*, (const OrtEpAssignedNode*, const char**))     \
   X(414, GetTensorElementTypeAndShapeDataReference, OrtStatus*,                                    \
     (const OrtValue*, int* type, const int64_t** dims, size_t* rank))
 
@@ -211,6 +228,7 @@ using TypeInfo = Handle<OrtTypeInfo, &Api::ReleaseTypeInfo>;
 using ModelMetadata = Handle<OrtModelMetadata, &Api::ReleaseModelMetadata>;
 using ThreadingOptions = Handle<OrtThreadingOptions, &Api::ReleaseThreadingOptions>;
 using CudaOptions = Handle<OrtCUDAProviderOptionsV2, &Api::ReleaseCUDAProviderOptions>;
+using TensorRtOptions = Handle<OrtTensorRTProviderOptionsV2, &Api::ReleaseTensorRTProviderOptions>;
 using Value = Handle<OrtValue, &Api::ReleaseValue>;
 
 // Calls Api::`call`, a maker whose last parameter is where the object goes.

@@ -1,50 +1,16 @@
 #include "engine/onnx_session_options.h"
 
-#include <algorithm>
-#include <cctype>
 #include <exception>
 #include <filesystem>
 #include <memory>
 #include <thread>
 
 #include "engine/onnx_environment.h"
+#include "engine/onnx_placement.h"
+#include "engine/onnx_providers.h"
 
 namespace pyruntime::ort {
 namespace {
-
-constexpr std::string_view kSuffix = "ExecutionProvider";
-constexpr std::string_view kCpuProvider = "CPUExecutionProvider";
-constexpr std::string_view kCudaProvider = "CUDAExecutionProvider";
-
-// "CUDAExecutionProvider" -> "cuda"
-std::string short_name(std::string_view name) {
-  if (name.ends_with(kSuffix)) name.remove_suffix(kSuffix.size());
-  std::string text(name);
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
-std::string join(const std::vector<std::string>& names) {
-  std::string text;
-  for (const std::string& name : names) text.append(text.empty() ? "" : ", ").append(name);
-  return text;
-}
-
-std::string what_to_install(const std::string& provider) {
-  const std::string name = short_name(provider);
-  if (name == "cuda" || name == "tensorrt") {
-    return "install pyruntime[cuda12] or pyruntime[cuda13], without the onnxruntime wheel that "
-           "[cpu] brings";
-  }
-  return "install a build of ONNX Runtime that has it";
-}
-
-[[noreturn]] void throw_absent(const std::string& what, const std::string& provider,
-                               const std::vector<std::string>& available) {
-  throw Error(ErrorCode::kUnavailable, what + ": not in this ONNX Runtime, which has " +
-                                           join(available) + "; " + what_to_install(provider));
-}
 
 void check_device(Device device) {
   switch (device.kind) {
@@ -86,63 +52,9 @@ int graph_level(GraphOptimization optimization) {
   return 99;
 }
 
-// A provider's options as the library takes them; borrows from `provider`.
-struct KeysAndValues {
-  explicit KeysAndValues(const ProviderOptions& provider) {
-    for (const auto& [key, value] : provider.options) {
-      keys.push_back(key.c_str());
-      values.push_back(value.c_str());
-    }
-  }
-  std::vector<const char*> keys;
-  std::vector<const char*> values;
-};
-
-void append_provider(OrtSessionOptions* target, const std::string& full_name,
-                     const ProviderOptions& provider) {
-  const std::string where = "provider '" + provider.name + "'";
-  const KeysAndValues given(provider);
-  if (full_name == kCpuProvider) {
-    // Always there, after all others.
-    if (provider.options.empty()) return;
-    throw Error(ErrorCode::kInvalidInput,
-                where + ": expected no options, got '" + provider.options[0].first + "'");
-  }
-  if (full_name == kCudaProvider) {
-    const auto cuda =
-        make<CudaOptions>(&Api::CreateCUDAProviderOptions, "CreateCUDAProviderOptions");
-    check(api().UpdateCUDAProviderOptions(cuda.get(), given.keys.data(), given.values.data(),
-                                          given.keys.size()),
-          "UpdateCUDAProviderOptions", where, ErrorCode::kInvalidInput);
-    // Fails when the provider's own library or the driver does not load.
-    check(api().SessionOptionsAppendExecutionProvider_CUDA_V2(target, cuda.get()),
-          "SessionOptionsAppendExecutionProvider_CUDA_V2", where, ErrorCode::kUnavailable);
-    return;
-  }
-  check(api().SessionOptionsAppendExecutionProvider(target, full_name.c_str(), given.keys.data(),
-                                                    given.values.data(), given.keys.size()),
-        "SessionOptionsAppendExecutionProvider", where, ErrorCode::kUnavailable);
-}
-
 void add_config(OrtSessionOptions* target, const std::string& key, const std::string& value) {
   check(api().AddSessionConfigEntry(target, key.c_str(), value.c_str()), "AddSessionConfigEntry",
         "config '" + key + "'", ErrorCode::kInvalidInput);
-}
-
-void append_providers(OrtSessionOptions* target, const std::vector<ProviderOptions>& providers) {
-  if (providers.empty()) return;
-  const std::vector<std::string> available = available_providers();
-  bool has_cpu = false;
-  for (const ProviderOptions& provider : providers) {
-    const std::string full_name = find_provider(available, provider.name);
-    if (full_name.empty()) {
-      throw_absent("provider '" + provider.name + "'", provider.name, available);
-    }
-    has_cpu |= full_name == kCpuProvider;
-    append_provider(target, full_name, provider);
-  }
-  // Else what a provider cannot run would quietly run on the CPU.
-  if (!has_cpu) add_config(target, "session.disable_cpu_ep_fallback", "1");
 }
 
 void set_threads(OrtSessionOptions* target, const pyruntime::SessionOptions& options) {
@@ -185,13 +97,6 @@ void set_thread_maker(OrtSessionOptions* target, ThreadMaker* maker) {
 
 }  // namespace
 
-std::string find_provider(const std::vector<std::string>& available, const std::string& name) {
-  const auto found = std::find_if(
-      available.begin(), available.end(),
-      [&](const std::string& full_name) { return short_name(full_name) == short_name(name); });
-  return found == available.end() ? std::string() : *found;
-}
-
 SessionOptions make_session_options(const pyruntime::SessionOptions& options,
                                     const ModelSource& source) {
   check_threads("intra_op_threads", options.intra_op_threads);
@@ -210,7 +115,11 @@ SessionOptions make_session_options(const pyruntime::SessionOptions& options,
     check(api().SetSessionExecutionMode(target, kParallel), "SetSessionExecutionMode");
   }
   if (!options.use_arena) check(api().DisableCpuMemArena(target), "DisableCpuMemArena");
-  append_providers(target, options.providers);
+  const auto providers = providers_on(options.device, options.providers);
+  append_providers(target, providers);
+  add_config(target, kRecordPlacement, "1");
+  // Else what a provider cannot run would quietly run on the CPU.
+  if (!may_use_cpu(providers)) add_config(target, kDisableCpuFallback, "1");
   if (!source.bytes.empty() && !source.path.empty()) {
     const std::string folder = std::filesystem::path(source.path).parent_path().string();
     add_config(target, "session.model_external_initializers_file_folder_path",

@@ -1,17 +1,10 @@
 // This project's session options, checked and told to ONNX Runtime.
 #pragma once
 
-#include <string>
-#include <vector>
-
 #include "engine/onnx_api.h"
 #include "engine/session.h"
 
 namespace pyruntime::ort {
-
-// The full name among `available` that `name` ("cuda", "CUDAExecutionProvider")
-// means, whatever its case; empty when there is none.
-std::string find_provider(const std::vector<std::string>& available, const std::string& name);
 
 // Throws InvalidInput (a value out of range), Unavailable (a device or provider
 // that is absent: names it, those present and what to install), Unimplemented

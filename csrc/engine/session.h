@@ -14,6 +14,7 @@
 
 #include "base/background.h"
 #include "base/error.h"
+#include "engine/placement.h"
 #include "engine/run_control.h"
 #include "memory/device.h"
 #include "memory/stream.h"
@@ -76,6 +77,9 @@ class Session {
 
   virtual const Signature& signature() const = 0;
   virtual Device device() const = 0;
+
+  // Empty where the engine has no providers.
+  virtual const Placement& placement() const = 0;
 
   // Gives one run to `stream`, a stream of device().
   // inputs: in the signature's order, contiguous, on device() (strings: host).

@@ -146,6 +146,10 @@ class EchoSession final : public Session {
 
   const Signature& signature() const override { return signature_; }
   Device device() const override { return backend_.device(); }
+  const Placement& placement() const override {
+    static const Placement nothing;
+    return nothing;
+  }
 
   Status run(Stream& stream, std::span<const Tensor> inputs, std::span<Tensor> outputs,
              OutputMask wanted, RunControl* control) override {

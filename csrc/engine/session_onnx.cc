@@ -5,7 +5,8 @@
 #include "engine/onnx_api.h"
 #include "engine/onnx_environment.h"
 #include "engine/onnx_library.h"
-#include "engine/onnx_session_options.h"
+#include "engine/onnx_placement.h"
+#include "engine/onnx_session.h"
 #include "engine/onnx_signature.h"
 #include "engine/onnx_value.h"
 #include "engine/session.h"
@@ -17,22 +18,6 @@ namespace {
 std::string describe_source(const ModelSource& source) {
   if (!source.path.empty()) return "model '" + source.path + "'";
   return "model of " + std::to_string(source.bytes.size()) + " bytes";
-}
-
-ort::Session create_session(const ModelSource& source, const SessionOptions& options,
-                            const std::string& model) {
-  ort::OrtEnv* const environment = ort::environment(options.use_global_pool);
-  const ort::SessionOptions made = ort::make_session_options(options, source);
-  ort::OrtSession* session = nullptr;
-  if (!source.bytes.empty()) {
-    ort::check(ort::api().CreateSessionFromArray(environment, source.bytes.data(),
-                                                 source.bytes.size(), made.get(), &session),
-               "CreateSessionFromArray", model);
-  } else {
-    ort::check(ort::api().CreateSession(environment, source.path.c_str(), made.get(), &session),
-               "CreateSession", model);
-  }
-  return ort::Session(session);
 }
 
 ort::RunOptions make_run_options() {
@@ -62,7 +47,8 @@ class OnnxSession final : public Session {
  public:
   OnnxSession(const ModelSource& source, const SessionOptions& options)
       : model_(source.label.empty() ? describe_source(source) : source.label),
-        session_(create_session(source, options, describe_source(source))),
+        session_(ort::create_session(source, options, describe_source(source))),
+        placement_(ort::read_placement(session_.get())),
         signature_(ort::read_signature(session_.get(), describe_source(source))) {
     for (const TensorSpec& input : signature_.inputs) input_names_.push_back(input.name.c_str());
     for (const TensorSpec& output : signature_.outputs) {
@@ -75,6 +61,7 @@ class OnnxSession final : public Session {
 
   const Signature& signature() const override { return signature_; }
   Device device() const override { return {}; }
+  const Placement& placement() const override { return placement_; }
 
   Status run(Stream& stream, std::span<const Tensor> inputs, std::span<Tensor> outputs,
              OutputMask wanted, RunControl* control) override;
@@ -101,6 +88,7 @@ class OnnxSession final : public Session {
   // Constant after construction.
   const std::string model_;  // as errors name it
   const ort::Session session_;
+  const Placement placement_;
   const Signature signature_;
   std::vector<const char*> input_names_;
   std::vector<const char*> output_names_;

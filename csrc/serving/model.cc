@@ -109,6 +109,9 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
     Session& session =
         *sessions_.emplace_back(options_.load_gently ? load_gently(source, session_options)
                                                      : load_session(source, session_options));
+    placement_.push_back({.device = group.device,
+                          .nodes = session.placement(),
+                          .by_provider = count_by_provider(session.placement())});
     if (signature_ == nullptr) {
       signature_ = &session.signature();
       requests_ =

@@ -38,6 +38,13 @@ struct ModelOptions {
   std::chrono::nanoseconds stuck_after = std::chrono::seconds(30);
 };
 
+// Where the nodes of a model run that is loaded on `device`.
+struct DevicePlacement {
+  Device device;
+  const Placement& nodes;  // of the version's session
+  std::vector<ProviderNodes> by_provider;
+};
+
 // Threads: all calls from any; who calls holds a shared_ptr until the call
 // returns and its requests are dropped.
 class ModelVersion {
@@ -58,6 +65,8 @@ class ModelVersion {
   int64_t version() const { return version_; }
   const Signature& signature() const { return *signature_; }
   const ModelOptions& options() const { return options_; }
+  // Of each group of instances.
+  const std::vector<DevicePlacement>& placement() const { return placement_; }
 
   // A clean request with the signature's numbers of inputs and outputs.
   RequestRef new_request();
@@ -125,6 +134,7 @@ class ModelVersion {
   const uint64_t fork_generation_;
   std::vector<std::unique_ptr<Session>> sessions_;  // one per device
   const Signature* signature_ = nullptr;            // the first session's
+  std::vector<DevicePlacement> placement_;
 
   std::unique_ptr<RequestPool> requests_;  // outlives every request
   std::unique_ptr<RunPlan> plan_;

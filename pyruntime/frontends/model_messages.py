@@ -5,6 +5,7 @@ Statistics have the meanings that Triton gives them.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from pyruntime._core import data_type_protocol_name
@@ -13,7 +14,7 @@ from pyruntime.frontends import protocol
 if TYPE_CHECKING:
     from pyruntime.config import InstanceGroup, Versions
     from pyruntime.runtime import Model
-    from pyruntime.telemetry import LatencyStats
+    from pyruntime.telemetry import LatencyStats, ProviderNodes
     from pyruntime.tensors import TensorSpec
 
 _ModelMetadata = protocol.message_class("ModelMetadataResponse")
@@ -77,6 +78,8 @@ def config(model: Model, versions: Versions | None) -> Any:
         dynamic.default_queue_policy.max_queue_size = batching.queue_capacity
     for index, group in enumerate(model.options.instances):
         message.instance_group.append(_instance_group(model.name, index, group))
+    if nodes := model.stats().placement:
+        message.parameters["placement"].string_value = _placement(nodes)
     return message
 
 
@@ -133,6 +136,14 @@ def _instance_group(model: str, index: int, group: InstanceGroup) -> Any:
     if kind == "cuda":
         message.gpus.append(int(device or 0))
     return message
+
+
+def _placement(nodes: tuple[ProviderNodes, ...]) -> str:
+    """Write as JSON, by device and provider, how many nodes of each kind run there."""
+    by_device: dict[str, dict[str, Any]] = {}
+    for one in nodes:
+        by_device.setdefault(one.device, {})[one.provider] = dict(one.op_types)
+    return json.dumps(by_device)
 
 
 def _set_duration(target: Any, latency: LatencyStats) -> None:

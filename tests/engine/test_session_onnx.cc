@@ -375,9 +375,20 @@ TEST_CASE("a model that its only provider cannot run fails to load instead of fa
   options.providers = {{.name = "azure"}};
   const Error error = error_of([&] { load_model("identity_f32", options); });
   CHECK(error.code() == ErrorCode::kEngineError);
-  CHECK_MESSAGE(contains(error.what(), "fallback"), error.what());
+  CHECK_MESSAGE(contains(error.what(), "nodes fall back to the CPU"), error.what());
+  CHECK_MESSAGE(contains(error.what(), "among the providers 'azure': Identity;"), error.what());
   options.providers.push_back({.name = "cpu"});
   CHECK(load_model("identity_f32", options) != nullptr);
+}
+
+TEST_CASE("the placement names every node, its kind and its provider") {
+  if (!has_onnx_library()) return;
+  const auto session = load_model("add_sub");
+  REQUIRE(session->placement().size() == 2);
+  for (const PlacedNode& node : session->placement()) {
+    CHECK((node.op_type == "Add" || node.op_type == "Sub"));
+    CHECK(node.provider == "CPUExecutionProvider");
+  }
 }
 
 TEST_CASE("devices that the engine cannot use are refused with the reason") {
