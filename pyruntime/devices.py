@@ -56,8 +56,33 @@ def devices() -> list[DeviceInfo]:
             why_absent = onnx_problem or why_absent
         listed.append(DeviceInfo("engine", name, int(not why_absent), version, "", why_absent))
         if not why_absent:
-            listed += [DeviceInfo("provider", item, 1, engine=name) for item in providers]
+            listed += [_provider(name, item) for item in providers]
+            if name == "onnx":
+                absent = [item for item in _OF_GPUS if item not in providers]
+                listed += [DeviceInfo("provider", i, 0, "", name, _INSTALL) for i in absent]
     return listed
+
+
+_OF_GPUS = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
+_INSTALL = (
+    "not in this ONNX Runtime: pip uninstall onnxruntime, then pip install 'pyruntime[cuda12]' "
+    "or 'pyruntime[cuda13]'; the two wheels overwrite each other"
+)
+
+
+def _provider(engine: str, name: str) -> DeviceInfo:
+    """Describe a provider that the engine was built with: its libraries may be missing."""
+    why_absent = ""
+    if name in _OF_GPUS:
+        from pyruntime.cuda_libraries import find_libraries, library_folders, library_of
+
+        try:
+            path = library_of(find_onnxruntime(), name)
+            if path is not None:
+                why_absent = find_libraries(path, library_folders()).why_absent()
+        except PyRuntimeError as error:
+            why_absent = str(error)
+    return DeviceInfo("provider", name, int(not why_absent), "", engine, why_absent)
 
 
 def _prepare_cuda() -> str:

@@ -107,6 +107,7 @@ class Runtime:
         _check_load(name, source, version, options)
         if options.engine == "onnx":
             self._configure_onnx()
+            self._preload(options)
         if any(group.device.startswith("cuda") for group in options.instances):
             _core.configure_cuda_driver(path=find_cuda_driver())
         data = bytes(source) if isinstance(source, bytes | bytearray | memoryview) else None
@@ -352,6 +353,16 @@ class Runtime:
                 f"Runtime: made in process {self._pid} and not usable after fork() in process "
                 f"{os.getpid()}; make a new one there, or start workers by 'spawn'"
             )
+
+    def _preload(self, options: ModelOptions) -> None:
+        """Load what the providers of a GPU need before ONNX Runtime loads them."""
+        names = [provider.name for provider in options.providers]
+        if any(group.device.startswith("cuda") for group in options.instances):
+            names.append("cuda")
+        if any(name.lower().startswith(("cuda", "tensorrt")) for name in names):
+            from pyruntime.cuda_libraries import preload_for
+
+            preload_for(find_onnxruntime(self._onnxruntime), names)
 
     def _configure_onnx(self) -> None:
         if self._onnxruntime is None and _core.is_onnx_library_loaded():
