@@ -10,6 +10,19 @@
 
 namespace pyruntime::test {
 inline std::atomic<uint64_t> news{0};
+
+// Whether `work` comes to a state in which it allocates nothing. What another
+// thread gives back may be late by a time slice, and one more be made: then again.
+template <typename Work>
+bool comes_to_allocate_nothing(Work&& work) {
+  constexpr int kAttempts = 50;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const uint64_t before = news.load();
+    work();
+    if (news.load() == before) return true;
+  }
+  return false;
+}
 }  // namespace pyruntime::test
 
 [[gnu::noinline]] void* operator new(std::size_t size) {
