@@ -5,6 +5,7 @@
 // of them, never tears a number.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -94,6 +95,30 @@ class BasicHistogram {
     sum_ns_.add(value * n);
     max_ns_.raise_to(value);
   }
+
+  // Many records, of which the sum and the largest are noted once, when it ends.
+  class Records {
+   public:
+    explicit Records(BasicHistogram& histogram) : histogram_(histogram) {}
+    ~Records() {
+      histogram_.sum_ns_.add(sum_ns_);
+      histogram_.max_ns_.raise_to(max_ns_);
+    }
+    Records(const Records&) = delete;
+    Records& operator=(const Records&) = delete;
+
+    void add(int64_t ns) {
+      const uint64_t value = ns < 0 ? 0 : static_cast<uint64_t>(ns);
+      histogram_.buckets_[HistogramScale::bucket_of(value)].add();
+      sum_ns_ += value;
+      max_ns_ = std::max(max_ns_, value);
+    }
+
+   private:
+    BasicHistogram& histogram_;
+    uint64_t sum_ns_ = 0;
+    uint64_t max_ns_ = 0;
+  };
 
   HistogramSnapshot read() const {
     HistogramSnapshot snapshot;

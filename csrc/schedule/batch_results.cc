@@ -6,7 +6,6 @@
 
 #include "engine/string_tensor.h"
 #include "memory/box_copy.h"
-#include "schedule/placement.h"
 
 namespace pyruntime {
 namespace {
@@ -28,7 +27,7 @@ void TensorSizes::measure(std::span<const Tensor> tensors) {
   }
 }
 
-void BatchResults::hand_out(Request& request, int64_t first_row) const {
+void BatchResults::hand_out_any(Request& request, int64_t first_row) const {
   const bool is_copied = source_.is_used_again || is_cut(request);
   if (!is_copied) {
     slice(request, first_row);
@@ -47,11 +46,6 @@ bool BatchResults::is_cut(const Request& request) const {
     if (padding_.cut(i, output.shape, request.inputs, *source_.inputs) != output.shape) return true;
   }
   return false;
-}
-
-const std::byte* BatchResults::rows_of(std::size_t output, int64_t first_row) const {
-  return source_.outputs[output].data +
-         source_.sizes->row[output] * static_cast<std::size_t>(first_row);
 }
 
 void BatchResults::slice(Request& request, int64_t first_row) const {

@@ -10,12 +10,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <vector>
 
 #include "memory/buffer_pool.h"
 #include "memory/tensor.h"
 #include "schedule/padding.h"
+#include "schedule/placement.h"
 #include "schedule/request.h"
 
 namespace pyruntime {
@@ -46,12 +48,33 @@ class BatchResults {
   void set(const Source& source) {
     source_ = source;
     unit_ = source.is_single ? source.sizes->whole.data() : source.sizes->row.data();
+    is_one_copied_ = source.is_used_again && !source.is_padded && source.outputs.size() == 1 &&
+                     source.outputs[0].type != DataType::kString;
   }
 
   // Sets the outputs of `request`, rows from `first_row` on; its status where there is no memory.
-  void hand_out(Request& request, int64_t first_row) const;
+  void hand_out(Request& request, int64_t first_row) const {
+    if (!is_one_copied_ || !copy_one(request, first_row)) hand_out_any(request, first_row);
+  }
 
  private:
+  // What most models and most requests need, without a look at what others may: one
+  // output, into memory that the request has kept. Returns whether that was all.
+  bool copy_one(Request& request, int64_t first_row) const {
+    const Tensor& from = source_.outputs[0];
+    Tensor& output = request.outputs[0];
+    const std::size_t bytes = size_of(0, request);
+    if (output.buffer.size_bytes() < bytes || !output.buffer.is_sole() ||
+        !wants(request.wanted, 0)) {
+      return false;
+    }
+    view(from, &output);
+    if (!source_.is_single) output.shape[0] = request.rows_;
+    output.data = output.buffer.data();
+    std::memcpy(output.data, rows_of(0, first_row), bytes);
+    return true;
+  }
+  void hand_out_any(Request& request, int64_t first_row) const;
   // Whether a slice would keep too much else alive.
   bool pins_too_much(const Request& request) const;
   bool is_cut(const Request& request) const;
@@ -59,7 +82,10 @@ class BatchResults {
     return source_.is_single ? unit_[output]
                              : unit_[output] * static_cast<std::size_t>(request.rows_);
   }
-  const std::byte* rows_of(std::size_t output, int64_t first_row) const;
+  const std::byte* rows_of(std::size_t output, int64_t first_row) const {
+    return source_.outputs[output].data +
+           source_.sizes->row[output] * static_cast<std::size_t>(first_row);
+  }
   void slice(Request& request, int64_t first_row) const;
   Status copy(Request& request, int64_t first_row) const;
   void copy_rows(std::size_t output, Request& request, int64_t first_row, std::byte* to) const;
@@ -69,6 +95,7 @@ class BatchResults {
   const Padding& padding_;
   Source source_;
   const std::size_t* unit_ = nullptr;  // bytes that size_of() counts by
+  bool is_one_copied_ = false;         // see copy_one()
 };
 
 }  // namespace pyruntime

@@ -345,23 +345,43 @@ bool BatchSlot::outputs_follow_rows() const {
   });
 }
 
-void BatchSlot::answer(Request& request) {
+void BatchSlot::count(const Request& request) {
   stats_->count_outcome(request.status.code(), request.rows_, request.timing.queue_ns,
                         (answered_at_ - request.submitted_at_).count());
-  request.answer(Batch::kReferences);
+}
+
+void BatchSlot::count_results() {
+  RunStats::Results results = stats_->results();
+  for (const Request* request : batch_.members) {
+    if (request->status.ok()) {
+      results.add(request->rows_, request->timing.queue_ns,
+                  (answered_at_ - request->submitted_at_).count());
+    } else {
+      count(*request);
+    }
+  }
+}
+
+// The members' states are set and counted.
+void BatchSlot::answer_all() {
+  Admission& admission = *batch_.members.front()->admission_;
+  const auto count = static_cast<int64_t>(batch_.members.size());
+  {
+    const Request::Completing completing;
+    for (Request* request : batch_.members) request->answer(Batch::kReferences);
+  }
+  batch_.clear();
+  admission.leave(count);
 }
 
 void BatchSlot::fail(const Status& status) {
   if (!is_lost_) forget_run();  // else the device may still write to it
   answered_at_ = ran_at_;
-  Admission& admission = *batch_.members.front()->admission_;
-  const auto count = static_cast<int64_t>(batch_.members.size());
   for (Request* request : batch_.members) {
     request->status = request->is_unwanted() ? cancelled_while_it_ran() : status;
-    answer(*request);
+    count(*request);
   }
-  batch_.clear();
-  admission.leave(count);
+  answer_all();
 }
 
 void BatchSlot::give_back(Batch* batch) {
@@ -429,15 +449,12 @@ void BatchSlot::scatter() {
                       answered_at_);
   batch_.bucket->cost.record(timing.batch_rows, (answered_at_ - batch_.formed_at).count());
   forget_run();
-  Admission& admission = *members.front()->admission_;
-  const auto count = static_cast<int64_t>(members.size());
   for (Request* request : members) {
     timing.queue_ns = request->timing.queue_ns;
     request->timing = timing;
-    answer(*request);
   }
-  batch_.clear();
-  admission.leave(count);
+  count_results();
+  answer_all();
 }
 
 void BatchSlot::describe_results() {

@@ -127,7 +127,9 @@ class BatchSlot {
   bool outputs_were_as_planned();
   void scatter();
   void describe_results();
-  void answer(Request& request);
+  void count(const Request& request);
+  void count_results();
+  void answer_all();
   void fail(const Status& status);
   void run_each_alone();
   void forget_run();

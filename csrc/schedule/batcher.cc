@@ -81,30 +81,35 @@ Batcher::~Batcher() {
 
 void Batcher::prepare(Request& request, int64_t rows) {
   request.rows_ = rows;
-  request.bucket_ = bucket_of(request, rows);
   request.bytes_ = 0;
   if (options_.queue_bytes != 0) {
     for (const Tensor& input : request.inputs) {
       request.bytes_ += static_cast<int64_t>(input.size_bytes());
     }
   }
-  lane_of(*request.bucket_, request.priority).prepare(request.deadline != kNever);
+  request.lane_ = &lane_of(*bucket_of(request, rows), request.priority);
+  request.lane_->prepare(request.deadline != kNever);
 }
 
 void Batcher::enter(Request& request) {
   // Two references: the scheduler's, dropped at completion, and the queue's,
-  // dropped when the entry is taken out.
-  request.references_.fetch_add(2, std::memory_order_relaxed);
+  // dropped when the entry is taken out. Where the caller's is the only one
+  // nobody else counts.
+  if (request.references_.load(std::memory_order_relaxed) == 1) {
+    request.references_.store(3, std::memory_order_relaxed);
+  } else {
+    request.references_.fetch_add(2, std::memory_order_relaxed);
+  }
   request.state_.store(Request::kQueued, std::memory_order_release);  // pairs with claim()
 }
 
 void Batcher::submit(Request& request) {
-  enter(request);
-  Lane& lane = lane_of(*request.bucket_, request.priority);
   const bool has_deadline = request.deadline != kNever;
+  Lane& lane = *request.lane_;
   Lane::Entry entry{&request, request.rows_,
                     has_deadline ? request.deadline : request.submitted_at_ + Lane::kPatience,
                     has_deadline};
+  enter(request);
   // A lane has a cell for every request that may wait. A cell can look taken
   // while another thread empties it: some instructions, or a time slice.
   for (int turns = 0; !lane.try_push(entry, has_deadline); ++turns) {
@@ -119,28 +124,20 @@ void Batcher::submit(Request& request) {
 void Batcher::submit_to(Batch& batch, Request& request) {
   enter(request);
   batch.clear();
-  batch.bucket = request.bucket_;
+  batch.bucket = &request.lane_->bucket();
   add(batch, {&request, request.rows_});
 }
 
-void Batcher::add(Batch& batch, const Lane::Entry& entry) const {
-  Request* const request = entry.request;
-  batch.members.push_back(request);
-  batch.rows += entry.rows;
-  if (entry.is_dated) batch.deadline = std::min(batch.deadline, entry.due);
-  if (options_.max_delay.count() == 0) {
-    request->prefetch();  // looked at when the batch is sealed
-    return;
-  }
+void Batcher::set_wait(Batch& batch, const Request& request) const {
   if (batch.members.size() == 1) {
-    batch.oldest = request->submitted_at_;
+    batch.oldest = request.submitted_at_;
     batch.latest = kNever;
   }
-  batch.oldest = std::min(batch.oldest, request->submitted_at_);
-  if (request->deadline != kNever) {
+  batch.oldest = std::min(batch.oldest, request.submitted_at_);
+  if (request.deadline != kNever) {
     // Half of the time is left for what comes after the wait.
-    const Nanoseconds half = (request->deadline - request->submitted_at_) / 2;
-    batch.latest = std::min(batch.latest, request->submitted_at_ + half);
+    const Nanoseconds half = (request.deadline - request.submitted_at_) / 2;
+    batch.latest = std::min(batch.latest, request.submitted_at_ + half);
   }
 }
 
@@ -194,18 +191,16 @@ Bucket* Batcher::make_bucket(const Request& request, const Padding::Sizes& sizes
   return bucket;
 }
 
-Lane& Batcher::lane_of(Bucket& bucket, Priority priority) {
+Lane& Batcher::make_lane(Bucket& bucket, Priority priority) {
   auto& slot = bucket.lanes[static_cast<std::size_t>(priority)];
-  Lane* lane = slot.load(std::memory_order_acquire);  // pairs with the store below
-  if (lane != nullptr) return *lane;
   const std::lock_guard lock(make_mutex_);
-  lane = slot.load(std::memory_order_relaxed);
+  Lane* lane = slot.load(std::memory_order_relaxed);
   if (lane == nullptr) {
-    lane = new Lane(static_cast<std::size_t>(options_.queue_capacity));
+    lane = new Lane(bucket, static_cast<std::size_t>(options_.queue_capacity));
     // Before anything is pushed, which whoever pops has to see first.
     priorities_.fetch_or(static_cast<uint8_t>(1U << static_cast<unsigned>(priority)),
                          std::memory_order_seq_cst);
-    slot.store(lane, std::memory_order_release);
+    slot.store(lane, std::memory_order_release);  // pairs with lane_of()
   }
   return *lane;
 }
@@ -274,43 +269,41 @@ bool Batcher::pop_any(Lane::Entry* entry) {
   return false;
 }
 
-bool Batcher::is_full(const Batch& batch) const {
-  if (batch.is_empty()) return false;
-  const int64_t limit = batch.bucket->cost.limit();
-  return batch.bucket->runs_alone || batch.rows >= limit ||
-         static_cast<int64_t>(batch.members.size()) >= limit || !is_batching();
-}
-
-bool Batcher::makes_late(const Batch& batch, const Lane::Entry& entry) const {
-  const TimePoint deadline = entry.is_dated ? std::min(batch.deadline, entry.due) : batch.deadline;
-  if (deadline == kNever) return false;
+bool Batcher::makes_late(const Batch& batch, int64_t rows, TimePoint deadline) const {
   const CostModel& cost = batch.bucket->cost;
   const TimePoint now = clock_.now();
   // Who is late without it, too, is no reason to run small batches.
-  return now + cost.predict(batch.rows + entry.rows) > deadline &&
+  return now + cost.predict(batch.rows + rows) > deadline &&
          now + cost.predict(batch.rows) <= deadline;
 }
 
-bool Batcher::collect(Batch& batch, Request*& carry) {
-  bool added = false;
-  while ((carry == nullptr || batch.is_empty()) && !is_full(batch)) {
-    Lane::Entry entry;
-    if (carry != nullptr) {
-      entry = {carry, carry->rows_, carry->deadline, carry->deadline != kNever};
-      carry = nullptr;
-    } else if (!(batch.is_empty() ? pop_any(&entry) : pop(*batch.bucket, &entry))) {
-      break;
-    }
-    if (batch.is_empty()) {
-      batch.bucket = entry.request->bucket_;
-    } else if (batch.rows + entry.rows > batch.bucket->cost.limit() || makes_late(batch, entry)) {
-      carry = entry.request;
-      break;
-    }
-    add(batch, entry);
-    added = true;
+bool Batcher::begin(Batch& batch, Request*& carry) {
+  Lane::Entry entry;
+  if (carry != nullptr) {
+    entry = {carry, carry->rows_, carry->deadline, carry->deadline != kNever};
+    carry = nullptr;
+  } else if (!pop_any(&entry)) {
+    return false;
   }
-  return added;
+  batch.bucket = &entry.request->lane_->bucket();
+  add(batch, entry);
+  return true;
+}
+
+bool Batcher::collect(Batch& batch, Request*& carry) {
+  const std::size_t before = batch.members.size();
+  if (batch.is_empty() && !begin(batch, carry)) return false;
+  Bucket& bucket = *batch.bucket;
+  const int64_t limit = bucket.cost.limit();
+  Lane::Entry entry;
+  while (carry == nullptr && !is_full(batch, limit) && pop(bucket, &entry)) {
+    if (batch.rows + entry.rows > limit || makes_late(batch, entry)) {
+      carry = entry.request;
+    } else {
+      add(batch, entry);
+    }
+  }
+  return batch.members.size() != before;
 }
 
 TimePoint Batcher::due_at(const Batch& batch) const {
@@ -384,7 +377,7 @@ bool Batcher::seal(Batch& batch, TimePoint now) {
 
 TimePoint Batcher::expected_end(const Request& request, TimePoint now, int64_t runners) const {
   const auto priority = static_cast<std::size_t>(request.priority);
-  const Bucket& mine = *request.bucket_;
+  const Bucket& mine = request.lane_->bucket();
   const double rows_each = rows_a_request_.load(std::memory_order_relaxed);
   double ahead_ns = 0;
   double last_rows = static_cast<double>(request.rows_);

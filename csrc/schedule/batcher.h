@@ -13,6 +13,7 @@
 // several at once where each brings its own batch and carry.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -87,7 +88,9 @@ class Batcher {
   bool collect(Batch& batch, Request*& carry);
 
   // Whether nothing more may join.
-  bool is_full(const Batch& batch) const;
+  bool is_full(const Batch& batch) const {
+    return !batch.is_empty() && is_full(batch, batch.bucket->cost.limit());
+  }
 
   // Whether `batch` should run now rather than wait for company.
   bool is_due(const Batch& batch, const Request* carry, TimePoint now) const;
@@ -114,10 +117,39 @@ class Batcher {
   Bucket* bucket_of(const Request& request, int64_t rows);
   Bucket* make_bucket(const Request& request, const Padding::Sizes& sizes);
   bool is_of(const Bucket& bucket, const Request& request, const Padding::Sizes& sizes) const;
-  Lane& lane_of(Bucket& bucket, Priority priority);
+  Lane& lane_of(Bucket& bucket, Priority priority) {
+    // pairs with the store in make_lane()
+    Lane* const lane =
+        bucket.lanes[static_cast<std::size_t>(priority)].load(std::memory_order_acquire);
+    return lane != nullptr ? *lane : make_lane(bucket, priority);
+  }
+  Lane& make_lane(Bucket& bucket, Priority priority);
   void enter(Request& request);
-  void add(Batch& batch, const Lane::Entry& entry) const;
-  bool makes_late(const Batch& batch, const Lane::Entry& entry) const;
+  void add(Batch& batch, const Lane::Entry& entry) const {
+    batch.members.push_back(entry.request);
+    batch.rows += entry.rows;
+    if (entry.is_dated) batch.deadline = std::min(batch.deadline, entry.due);
+    if (options_.max_delay.count() == 0) {
+      entry.request->prefetch();  // looked at when the batch is sealed
+    } else {
+      set_wait(batch, *entry.request);
+    }
+  }
+  bool is_full(const Batch& batch, int64_t limit) const {
+    return batch.rows >= limit || static_cast<int64_t>(batch.members.size()) >= limit ||
+           batch.bucket->runs_alone || !is_batching();
+  }
+  void set_wait(Batch& batch, const Request& request) const;
+  // Whether the batch's most urgent member would miss its deadline with it, and
+  // not without.
+  bool makes_late(const Batch& batch, const Lane::Entry& entry) const {
+    const TimePoint deadline =
+        entry.is_dated ? std::min(batch.deadline, entry.due) : batch.deadline;
+    return deadline != kNever && makes_late(batch, entry.rows, deadline);
+  }
+  bool makes_late(const Batch& batch, int64_t rows, TimePoint deadline) const;
+  // The first member, and with it the bucket.
+  bool begin(Batch& batch, Request*& carry);
   bool has_work_beside(const Bucket& bucket) const;
   bool has_work(std::size_t priority) const;
   bool pop(Bucket& bucket, std::size_t priority, Lane::Entry* entry);

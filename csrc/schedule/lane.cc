@@ -13,26 +13,11 @@ Lane::~Lane() {
   for (auto& ring : rings_) delete ring.load(std::memory_order_relaxed);
 }
 
-void Lane::prepare(bool has_deadline) {
-  const Kind kind = has_deadline ? kDated : kUndated;
-  if (ring(kind) != nullptr) return;
+void Lane::make_ring(Kind kind) {
   const std::lock_guard lock(mutex_);
   if (ring(kind) != nullptr) return;
-  if (has_deadline) by_due_.reserve(capacity_);
+  if (kind == kDated) by_due_.reserve(capacity_);
   rings_[kind].store(new Ring(capacity_), std::memory_order_release);  // pairs with ring()
-}
-
-bool Lane::try_push(Entry& entry, bool has_deadline) {
-  return ring(has_deadline ? kDated : kUndated)->try_push(entry);
-}
-
-bool Lane::try_pop(Entry* entry) {
-  const Ring* const dated = ring(kDated);
-  if (dated != nullptr && (sorted_.load(std::memory_order_acquire) != 0 || !dated->is_empty())) {
-    return pop_sorted(entry);
-  }
-  Ring* const undated = ring(kUndated);
-  return undated != nullptr && undated->try_pop(*entry);
 }
 
 bool Lane::pop_sorted(Entry* entry) {

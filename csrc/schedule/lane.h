@@ -21,6 +21,7 @@
 namespace pyruntime {
 
 class Request;
+struct Bucket;
 
 class Lane {
  public:
@@ -35,19 +36,33 @@ class Lane {
 
   static constexpr Nanoseconds kPatience = std::chrono::seconds(1);
 
-  // capacity: requests that may wait.
-  explicit Lane(std::size_t capacity) : capacity_(capacity) {}
+  // bucket: whose lane it is; must outlive it. capacity: requests that may wait.
+  Lane(Bucket& bucket, std::size_t capacity) : bucket_(bucket), capacity_(capacity) {}
   ~Lane();
 
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
 
-  // Makes room for requests with or without a deadline. Throws std::bad_alloc.
-  void prepare(bool has_deadline);
-  // After prepare(). False when full, or while a cell is still being emptied.
-  [[nodiscard]] bool try_push(Entry& entry, bool has_deadline);
+  Bucket& bucket() const { return bucket_; }
 
-  [[nodiscard]] bool try_pop(Entry* entry);
+  // Makes room for requests with or without a deadline. Throws std::bad_alloc.
+  void prepare(bool has_deadline) {
+    const Kind kind = has_deadline ? kDated : kUndated;
+    if (ring(kind) == nullptr) make_ring(kind);
+  }
+  // After prepare(). False when full, or while a cell is still being emptied.
+  [[nodiscard]] bool try_push(Entry& entry, bool has_deadline) {
+    return ring(has_deadline ? kDated : kUndated)->try_push(entry);
+  }
+
+  [[nodiscard]] bool try_pop(Entry* entry) {
+    const Ring* const dated = ring(kDated);
+    if (dated != nullptr && (sorted_.load(std::memory_order_acquire) != 0 || !dated->is_empty())) {
+      return pop_sorted(entry);
+    }
+    Ring* const undated = ring(kUndated);
+    return undated != nullptr && undated->try_pop(*entry);
+  }
 
   // Whether a pop would have found nothing, but for what another thread is
   // about to take or has not published yet.
@@ -61,10 +76,12 @@ class Lane {
   using Ring = BoundedQueue<Entry>;
   enum Kind : std::size_t { kUndated, kDated, kKinds };
 
+  void make_ring(Kind kind);
   bool pop_sorted(Entry* entry);
   const Ring* ring(Kind kind) const { return rings_[kind].load(std::memory_order_acquire); }
   Ring* ring(Kind kind) { return rings_[kind].load(std::memory_order_acquire); }
 
+  Bucket& bucket_;
   const std::size_t capacity_;
   std::array<std::atomic<Ring*>, kKinds> rings_{};  // made when first needed
 

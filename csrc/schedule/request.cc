@@ -43,23 +43,20 @@ thread_local bool is_completing = false;
 
 bool Request::is_completing_here() { return is_completing; }
 
+Request::Completing::Completing() : was_completing_(std::exchange(is_completing, true)) {}
+
+Request::Completing::~Completing() { is_completing = was_completing_; }
+
 void Request::answer_unserved(Status result, TimePoint now, uint32_t references) {
   status = std::move(result);
   stats_->count_unserved(status.code(), timing.queue_ns, (now - submitted_at_).count());
+  const Completing completing;
   answer(references);
 }
 
 void Request::answer(uint32_t references) {
-  for (Tensor& input : inputs) {
-    input.data = nullptr;
-    input.buffer.reset();
-  }
-  if (on_complete != nullptr) {
-    const bool was_completing = std::exchange(is_completing, true);
-    on_complete(context, *this);
-    is_completing = was_completing;
-  }
-
+  forget_inputs();
+  if (on_complete != nullptr) on_complete(context, *this);
   // seq_cst on state_ and sleepers_ (see wait()): storing one and then loading
   // the other, on both sides, is Dekker's pattern.
   state_.store(kDone, std::memory_order_seq_cst);
@@ -67,12 +64,7 @@ void Request::answer(uint32_t references) {
   drop(references);
 }
 
-void Request::drop(uint32_t references) noexcept {
-  // acq_rel: every use before a release is seen by whoever releases last
-  if (references_.fetch_sub(references, std::memory_order_acq_rel) == references) {
-    pool_->give(*this);
-  }
-}
+void Request::give_back() noexcept { pool_->give(*this); }
 
 bool Request::wait(Nanoseconds timeout) {
   const bool has_limit = timeout.count() >= 0 && timeout < std::chrono::hours(24 * 365);
@@ -89,11 +81,6 @@ bool Request::wait(Nanoseconds timeout) {
     if (state_.load(std::memory_order_seq_cst) == seen) futex_wait(state_, seen, left);
     sleepers_.fetch_sub(1, std::memory_order_seq_cst);
   }
-}
-
-void RequestRef::reset() noexcept {
-  Request* const request = std::exchange(request_, nullptr);
-  if (request != nullptr) request->drop(1);
 }
 
 RequestPool::RequestPool(std::size_t input_count, std::size_t output_count)
@@ -115,10 +102,7 @@ RequestRef RequestPool::take() {
 }
 
 void RequestPool::give(Request& request) noexcept {
-  for (Tensor& input : request.inputs) {
-    input.data = nullptr;
-    input.buffer.reset();
-  }
+  if (request.state_.load(std::memory_order_relaxed) != Request::kDone) request.forget_inputs();
   for (Tensor& output : request.outputs) {
     output.data = nullptr;
     // Small memory that nobody else has is kept for the next result.

@@ -15,10 +15,10 @@
 namespace pyruntime {
 
 class Admission;
+class Lane;
 class Request;
 class RequestPool;
 class SchedulerStats;
-struct Bucket;
 
 // Called once for every accepted request, on whichever thread finished it,
 // perhaps before submit() has returned. It must be short, must not throw and
@@ -80,7 +80,7 @@ class alignas(kCacheLine) Request {
   // By the scheduler, between submission and completion.
   int64_t rows_ = 1;
   TimePoint submitted_at_{};
-  Bucket* bucket_ = nullptr;
+  Lane* lane_ = nullptr;
   SchedulerStats* stats_ = nullptr;
   Admission* admission_ = nullptr;
 
@@ -120,6 +120,18 @@ class alignas(kCacheLine) Request {
   bool wait(Nanoseconds timeout = Nanoseconds(-1));
 
  private:
+  // While it lives, this thread answers requests.
+  class Completing {
+   public:
+    Completing();
+    ~Completing();
+    Completing(const Completing&) = delete;
+    Completing& operator=(const Completing&) = delete;
+
+   private:
+    const bool was_completing_;
+  };
+
   friend class RequestRef;
   friend class RequestPool;
   friend class Scheduler;
@@ -137,14 +149,29 @@ class alignas(kCacheLine) Request {
   }
   // Moves it from kQueued to kRunning; false if someone else completed it.
   bool claim();
-  // Of a claimed request whose status is set and that is counted: calls
-  // on_complete, wakes who waits. Then drops so many references: the request may
-  // be gone. Leaving the admission comes after, by whoever answers, for all that
-  // are answered together.
+  // Of a claimed request whose status is set and that is counted, within a
+  // Completing: calls on_complete, wakes who waits. Then drops so many references:
+  // the request may be gone. Leaving the admission comes after, by whoever answers,
+  // for all that are answered together.
   void answer(uint32_t references);
   // Sets the status of one that did not run, counts and answers it.
   void answer_unserved(Status result, TimePoint now, uint32_t references);
-  void drop(uint32_t references) noexcept;
+  void drop(uint32_t references) noexcept {
+    // Who holds all that are left needs no read-modify-write to drop them.
+    // acquire and acq_rel: every use before a release is seen by whoever
+    // releases last.
+    if (references_.load(std::memory_order_acquire) == references ||
+        references_.fetch_sub(references, std::memory_order_acq_rel) == references) {
+      give_back();
+    }
+  }
+  void give_back() noexcept;
+  void forget_inputs() {
+    for (Tensor& input : inputs) {
+      input.data = nullptr;
+      input.buffer.reset();
+    }
+  }
   // claim(), answer_unserved() and leaving.
   bool abandon(ErrorCode code, const char* message);
 };
@@ -166,7 +193,10 @@ class RequestRef {
   }
   ~RequestRef() { reset(); }
 
-  void reset() noexcept;
+  void reset() noexcept {
+    Request* const request = std::exchange(request_, nullptr);
+    if (request != nullptr) request->drop(1);
+  }
   // Gives up the reference without dropping it; adopt() takes it back.
   Request* detach() { return std::exchange(request_, nullptr); }
   static RequestRef adopt(Request* request) {

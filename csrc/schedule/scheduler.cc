@@ -81,7 +81,8 @@ Status Scheduler::enter(Request& request, int64_t rows) {
   }
   batcher_.prepare(request, rows);
   const TimePoint now = clock_.now();
-  Status status = check_deadline(request, now);
+  Status status;
+  if (request.deadline != kNever) status = check_deadline(request, now);
   if (status.ok()) status = admission_.enter(rows, request.bytes_);
   if (!status.ok()) {
     if (status.code() != ErrorCode::kUnavailable) stats_.count_rejected();
@@ -96,7 +97,7 @@ Status Scheduler::enter(Request& request, int64_t rows) {
 Status Scheduler::check_deadline(const Request& request, TimePoint now) const {
   // Where nothing runs or waits, a request always may: it shows what a run costs
   // now. One that comes too late for this version is told that first.
-  if (request.deadline == kNever || admission_.outstanding() == 0 || !is_accepting()) return {};
+  if (admission_.outstanding() == 0 || !is_accepting()) return {};
   const TimePoint end = batcher_.expected_end(request, now, slot_count_);
   if (end <= request.deadline) return {};
   const auto in_us = [&](TimePoint at) {

@@ -72,6 +72,32 @@ class OutcomeStats {
     }
   }
 
+  // Requests with a result, of which what adds up is added once, when it ends.
+  class Results {
+   public:
+    explicit Results(OutcomeStats& stats)
+        : stats_(stats), queue_(stats.queue_), total_(stats.total_) {}
+    ~Results() {
+      stats_.rows_.add(rows_);
+      stats_.completed_.add(count_);
+    }
+    Results(const Results&) = delete;
+    Results& operator=(const Results&) = delete;
+
+    void add(int64_t rows, int64_t queue_ns, int64_t total_ns) {
+      if (queue_ns > 0) queue_.add(queue_ns);
+      total_.add(total_ns);
+      rows_ += static_cast<uint64_t>(rows);
+      ++count_;
+    }
+
+   private:
+    OutcomeStats& stats_;
+    typename BasicHistogram<writers>::Records queue_, total_;
+    uint64_t rows_ = 0;
+    uint64_t count_ = 0;
+  };
+
   void add_to(SchedulerStatsSnapshot* sum) const {
     sum->completed += completed_.read();
     sum->failed += failed_.read();
@@ -94,6 +120,8 @@ class OutcomeStats {
 // Threads: count_...() by the owner of the instance, add_to() from any.
 class RunStats {
  public:
+  using Results = OutcomeStats<Writers::kOne>::Results;
+
   // max_rows: batches above it are counted with those of max_rows + 1.
   explicit RunStats(int64_t max_rows);
 
@@ -101,10 +129,11 @@ class RunStats {
                    TimePoint now);
   void count_retried(uint64_t n) { retried_.add(n); }
   void count_replaced() { replaced_.add(); }
-  // Before whoever waits for the request can know that it is done.
+  // Both before whoever waits for a request can know that it is done.
   void count_outcome(ErrorCode code, int64_t rows, int64_t queue_ns, int64_t total_ns) {
     outcomes_.count(code, rows, queue_ns, total_ns);
   }
+  Results results() { return Results(outcomes_); }
 
   void add_to(SchedulerStatsSnapshot* sum) const;
   HistogramSnapshot total() const { return outcomes_.total(); }

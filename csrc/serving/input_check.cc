@@ -1,7 +1,8 @@
 #include "serving/input_check.h"
 
+#include <algorithm>
+#include <limits>
 #include <string>
-#include <vector>
 
 namespace pyruntime {
 namespace {
@@ -31,10 +32,29 @@ bool has_shape(const TensorSpec& spec, const Shape& shape) {
 
 }  // namespace
 
-Status check_inputs(const Signature& signature, const Request& request, int64_t* rows) {
+InputCheck::InputCheck(const Signature& signature) : signature_(signature) {
+  for (const TensorSpec& spec : signature.inputs) expected_.emplace_back(spec);
+}
+
+InputCheck::Expected::Expected(const TensorSpec& spec) : type(spec.type), dims(spec.dims) {
+  if (spec.has_any_rank || dims.empty()) return;
+  rank = dims.size();
+  int64_t row_elements = 1;
+  for (const int64_t dim : dims.subspan(1)) {
+    if (dim < 0 || __builtin_mul_overflow(row_elements, std::max<int64_t>(dim, 1), &row_elements)) {
+      return;
+    }
+  }
+  const int64_t largest = std::numeric_limits<int64_t>::max() / row_elements;
+  if (dims[0] > largest) return;
+  least_rows = std::max<int64_t>(dims[0], 0);
+  most_rows = dims[0] < 0 ? largest : dims[0];
+}
+
+Status InputCheck::compare(const Request& request, int64_t* rows) const {
   *rows = 1;
-  for (std::size_t i = 0; i < signature.inputs.size(); ++i) {
-    const TensorSpec& spec = signature.inputs[i];
+  for (std::size_t i = 0; i < signature_.inputs.size(); ++i) {
+    const TensorSpec& spec = signature_.inputs[i];
     const Tensor& tensor = request.inputs[i];
     if (tensor.data == nullptr) {
       return {ErrorCode::kInvalidInput,
@@ -51,13 +71,13 @@ Status check_inputs(const Signature& signature, const Request& request, int64_t*
                                             tensor.shape.to_string() +
                                             " is negative or has too many elements"};
     }
-    if (!signature.is_batchable) continue;
+    if (!signature_.is_batchable) continue;
     if (i == 0) {
       *rows = tensor.shape[0];
     } else if (tensor.shape[0] != *rows) {
       return {ErrorCode::kInvalidInput, "input '" + spec.name + "': expected " +
                                             std::to_string(*rows) + " rows as in input '" +
-                                            signature.inputs[0].name + "', got " +
+                                            signature_.inputs[0].name + "', got " +
                                             std::to_string(tensor.shape[0])};
     }
   }

@@ -114,6 +114,7 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
                           .by_provider = count_by_provider(session.placement())});
     if (signature_ == nullptr) {
       signature_ = &session.signature();
+      check_inputs_.emplace(*signature_);
       requests_ =
           std::make_unique<RequestPool>(signature_->inputs.size(), signature_->outputs.size());
       plan_ = std::make_unique<RunPlan>(*signature_, options_.batching.padding);
@@ -199,7 +200,7 @@ Status ModelVersion::check_and_count(const Request& request, int64_t* rows) cons
             "model '" + name_ +
                 "' was loaded before this process was forked; load models after the fork"};
   }
-  Status status = check_inputs(*signature_, request, rows);
+  Status status = (*check_inputs_)(request, rows);
   if (!status.ok() || plan_->padding().is_empty()) return status;
   return plan_->padding().check(request.inputs);
 }
@@ -221,11 +222,11 @@ Status ModelVersion::submit(const RequestRef& request) {
   return status.ok() ? named(scheduler_->submit(request, rows)) : status;
 }
 
-Status ModelVersion::named(Status status) const {
-  if (status.ok() || status.code() == ErrorCode::kInvalidInput) return status;
+Status ModelVersion::with_name(Status failure) const {
+  if (failure.code() == ErrorCode::kInvalidInput) return failure;
   const std::string label = where(name_, version_) + ": ";
-  if (status.message().starts_with(label)) return status;
-  return {status.code(), label + status.message()};
+  if (failure.message().starts_with(label)) return failure;
+  return {failure.code(), label + failure.message()};
 }
 
 Status ModelVersion::warm_up(int64_t rows, int runs) {

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -16,6 +18,7 @@
 #include "schedule/request.h"
 #include "schedule/run_plan.h"
 #include "schedule/scheduler.h"
+#include "serving/input_check.h"
 
 namespace pyruntime {
 
@@ -100,7 +103,7 @@ class ModelVersion {
   Status warm_up(const RequestRef& sample, int runs);
 
   // The same, with the model named unless it is or the mistake is the caller's.
-  Status named(Status status) const;
+  Status named(Status status) const { return status.ok() ? status : with_name(std::move(status)); }
 
   SchedulerStatsSnapshot stats() const { return scheduler_->stats(); }
   // Of it, the time from submission to completion alone.
@@ -126,6 +129,7 @@ class ModelVersion {
   void open(const ModelSource& source, const Clock& clock);
   Status warm_up(int64_t rows, int runs, const Padding::Sizes& sizes);
   Status check_and_count(const Request& request, int64_t* rows) const;
+  Status with_name(Status failure) const;
 
   // Constant after load().
   const std::string name_;
@@ -135,6 +139,7 @@ class ModelVersion {
   std::vector<std::unique_ptr<Session>> sessions_;  // one per device
   const Signature* signature_ = nullptr;            // the first session's
   std::vector<DevicePlacement> placement_;
+  std::optional<InputCheck> check_inputs_;  // against it
 
   std::unique_ptr<RequestPool> requests_;  // outlives every request
   std::unique_ptr<RunPlan> plan_;

@@ -3,14 +3,12 @@
 #include <cstring>
 #include <new>
 
+#include "schedule/placement.h"
+
 namespace pyruntime {
 namespace {
 
 constexpr std::size_t kAlignment = kCacheLine;
-
-constexpr std::size_t aligned(std::size_t size) {
-  return (size + kAlignment - 1) / kAlignment * kAlignment;
-}
 
 std::span<const StringRef> strings_of(const Tensor& tensor) {
   return {tensor.data_as<StringRef>(), tensor.size_bytes() / sizeof(StringRef)};

@@ -75,7 +75,7 @@ struct RequestTestPeer {
   static void prepare(Fixture& fixture, Request& request, int64_t rows) {
     fixture.batcher.prepare(request, rows);
   }
-  static CostModel& cost(const Request& request) { return request.bucket_->cost; }
+  static CostModel& cost(const Request& request) { return request.lane_->bucket().cost; }
   static void complete(Fixture& fixture, Batch& batch) {
     const auto count = static_cast<int64_t>(batch.members.size());
     for (Request* request : batch.members) {
