@@ -103,8 +103,8 @@ def add_repository(parser: ArgumentParser) -> None:
         "--state",
         metavar="FOLDER",
         type=Path,
-        help="keep labels, routes and rollouts that are set at run time, and what experiments count, here. "
-        "Default: in the repository, a file .serving.json for each model",
+        help="keep labels, routes and rollouts that are set at run time, and what experiments "
+        "count, here. Default: in the repository, a file .serving.json for each model",
     )
     repository.add_argument(
         "--on-demand", action="store_true", help="load each model at its first request"
