@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <map>
+#include <tuple>
 
 namespace pyruntime {
 namespace {
@@ -27,11 +28,14 @@ std::vector<ProviderNodes> count_by_provider(const Placement& placement) {
       nodes.op_types.emplace_back(op_type, count);
       nodes.count += count;
     }
-    std::stable_sort(nodes.op_types.begin(), nodes.op_types.end(),
-                     [](const auto& a, const auto& b) { return a.second > b.second; });
+    // By name where they are equal.
+    std::sort(nodes.op_types.begin(), nodes.op_types.end(), [](const auto& a, const auto& b) {
+      return std::tie(b.second, a.first) < std::tie(a.second, b.first);
+    });
   }
-  std::stable_sort(result.begin(), result.end(),
-                   [](const auto& a, const auto& b) { return a.count > b.count; });
+  std::sort(result.begin(), result.end(), [](const ProviderNodes& a, const ProviderNodes& b) {
+    return std::tie(b.count, a.provider) < std::tie(a.count, b.provider);
+  });
   return result;
 }
 
