@@ -21,7 +21,11 @@ Status full(const std::string& what, int64_t limit, const char* option) {
 
 }  // namespace
 
-Status Admission::measure(int64_t before, int64_t rows, int64_t bytes) {
+Status Admission::enter(int64_t rows, int64_t bytes) {
+  // seq_cst: counting in and then looking at accepting_, against closing and
+  // then looking at the count in stop_accepting() and outstanding(), is
+  // Dekker's pattern.
+  const int64_t before = entered_.fetch_add(1, std::memory_order_seq_cst);
   Status refusal;
   if (!accepting_.load(std::memory_order_seq_cst)) {
     refusal = Status(ErrorCode::kUnavailable, "the model version is being unloaded");

@@ -19,22 +19,11 @@ class Admission {
   explicit Admission(const BatchingOptions& options)
       : queue_capacity_(options.queue_capacity),
         queue_rows_(options.queue_rows),
-        queue_bytes_(options.queue_bytes),
-        limits_amounts_(options.queue_rows != 0 || options.queue_bytes != 0) {}
+        queue_bytes_(options.queue_bytes) {}
 
   // Lets in one request of `rows` rows and `bytes` bytes of inputs, or says
   // Overloaded or Unavailable.
-  [[nodiscard]] Status enter(int64_t rows, int64_t bytes) {
-    // seq_cst: counting in and then looking at accepting_, against closing and
-    // then looking at the count in stop_accepting() and outstanding(), is
-    // Dekker's pattern.
-    const int64_t before = entered_.fetch_add(1, std::memory_order_seq_cst);
-    if (accepting_.load(std::memory_order_seq_cst) && !limits_amounts_ &&
-        before - dequeued_.load(std::memory_order_relaxed) < queue_capacity_) {
-      return {};
-    }
-    return measure(before, rows, bytes);
-  }
+  [[nodiscard]] Status enter(int64_t rows, int64_t bytes);
   // `n` of them wait no longer.
   void leave_queue(int64_t n, int64_t rows, int64_t bytes) {
     dequeued_.fetch_add(n, std::memory_order_relaxed);
@@ -63,13 +52,9 @@ class Admission {
   }
 
  private:
-  // Of one that was counted in, as the `before`th: whether there is room.
-  Status measure(int64_t before, int64_t rows, int64_t bytes);
-
   const int64_t queue_capacity_;
   const int64_t queue_rows_;
   const int64_t queue_bytes_;
-  const bool limits_amounts_;
   // One who is refused is counted for a moment.
   alignas(kCacheLine) std::atomic<int64_t> entered_{0};
   std::atomic<bool> accepting_{true};
