@@ -6,11 +6,16 @@ A wake of the loop delivers everything that has finished by then.
 import asyncio
 import os
 import weakref
+from typing import TYPE_CHECKING
 
 from pyruntime._hot import CompletionQueue
 from pyruntime.completions import adopt_queue
 
-__all__ = ["queue_of_running_loop"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+__all__ = ["lease_of", "queue_of_running_loop"]
 
 _queues: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, CompletionQueue]" = (
     weakref.WeakKeyDictionary()
@@ -24,6 +29,27 @@ def queue_of_running_loop() -> tuple[asyncio.AbstractEventLoop, CompletionQueue]
     if queue is None:
         queue = _watch(loop)
     return loop, queue
+
+
+async def lease_of(
+    bring_in: "Callable[[], AbstractContextManager[float | None]]",
+) -> "AbstractContextManager[float | None]":
+    """Call `bring_in`, which may block, on another thread; give the lease that it returns.
+
+    When the task is cancelled meanwhile, the lease is released as soon as it comes.
+    """
+    arrival = asyncio.get_running_loop().run_in_executor(None, bring_in)
+    try:
+        return await asyncio.shield(arrival)
+    except asyncio.CancelledError:
+        arrival.add_done_callback(_release)
+        raise
+
+
+def _release(arrival: "asyncio.Future[AbstractContextManager[float | None]]") -> None:
+    if not arrival.cancelled() and arrival.exception() is None:
+        with arrival.result():
+            pass
 
 
 class _Drain:

@@ -1,5 +1,6 @@
 """Model: what is called, by `infer`, `submit` or `infer_async`."""
 
+import contextlib
 import functools
 import math
 import threading
@@ -184,7 +185,7 @@ class Model(Handle):
             )
         except (ModelNotFound, Unavailable) as error:
             bring_in = functools.partial(self._brought_in, error, timeout_s)
-            with await loop.run_in_executor(None, bring_in) as left_s:
+            with await _event_loops().lease_of(bring_in) as left_s:
                 pending = self._start(
                     inputs, outputs, left_s, priority, route_key, request_id, future, queue
                 )
@@ -213,14 +214,16 @@ class Model(Handle):
         self, lease: "AbstractContextManager[float | None]", version: int, error: Exception
     ) -> None:
         """Be the version of that number which is loaded now; raises `error` if none is."""
-        try:
-            native = self._runtime._native.find(self.name, version)
-        except ModelNotFound:
-            with lease:
+        with contextlib.ExitStack() as on_failure:
+            on_failure.enter_context(lease)
+            try:
+                native = self._runtime._native.find(self.name, version)
+            except ModelNotFound:
                 raise error from None
-        self._rebind(native.capsule)
-        self._first = _Description(native)
-        self._options = self._runtime._options_of(self.name, version)
+            self._rebind(native.capsule)
+            self._first = _Description(native)
+            self._options = self._runtime._options_of(self.name, version)
+            on_failure.pop_all()
 
     def warm_up(self, rows: int | None = None, runs: int = 8) -> None:
         """Run zeros of `rows` rows through each instance, `runs` times.

@@ -315,21 +315,31 @@ class ModelRepository:
             record.leases += 1
         try:
             if job is not None:
-                self._await_arrival(record, job, timeout_s)
+                self._await_arrival(record, job, timeout_s, version if is_missing else None)
         except BaseException:
             self._release(record)
             raise
         return Lease(lambda: self._release(record), deadline)
 
     def _await_arrival(
-        self, record: ModelRecord, job: Future[Failures], timeout_s: float | None
+        self,
+        record: ModelRecord,
+        job: Future[Failures],
+        timeout_s: float | None,
+        version: int | None,
     ) -> None:
+        """Wait for a load; raises why nothing is served then, or not the `version` asked for."""
         failures = self._wait(record.name, job, timeout_s)
         with self._lock:
             if record.arrival is job:
                 record.arrival = None
             if record.loaded():
-                return
+                if version is None or version not in failures:
+                    return
+                raise Unavailable(
+                    f"model '{record.name}' version {version}: cannot be loaded: "
+                    f"{failures[version]}"
+                )
             record.is_waiting = record.is_served
             reason = record.problem or next((str(e) for e in failures.values()), "no version")
         raise Unavailable(f"model '{record.name}': cannot be loaded: {reason}")

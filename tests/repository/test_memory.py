@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,22 @@ from pyruntime.repository import ModelRepository, RepositoryOptions
 from pyruntime.repository.memory import process_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MIB = 1 << 20
+
+
+def leases(repository: ModelRepository, name: str) -> int:
+    with repository._lock:
+        return repository._records[name].leases
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.001)
 
 
 def heavy(path: Path, mib: int) -> None:
@@ -209,6 +223,112 @@ def test_a_handle_of_one_version_brings_it_back(heavy_repository: Path) -> None:
         repository.unload("a")
         with pytest.raises(Unavailable, match="unloaded"):
             exact.infer(X)
+
+
+def test_every_call_of_a_handle_brings_its_version_back(heavy_repository: Path) -> None:
+    options = RepositoryOptions(on_demand=True, memory_budget_bytes=76 * MIB)
+    with ModelRepository(heavy_repository, options=options) as repository:
+        exact = repository.model("a", 1)
+
+        def make_room() -> None:
+            repository.model("b"), repository.model("c")
+            assert "a" not in served(repository)
+
+        make_room()
+        assert asyncio.run(exact.infer_async(X, timeout_s=30))["y"] == 2
+        make_room()
+        assert exact.infer_routed(X, timeout_s=30)[0]["y"] == 2
+        make_room()
+        with ThreadPoolExecutor(8) as callers:
+            answers = [callers.submit(exact.infer, X, timeout_s=30) for _ in range(32)]
+            assert all(answer.result(timeout=60)["y"] == 2 for answer in answers)
+        assert leases(repository, "a") == 0
+
+
+def test_a_version_named_over_grpc_comes_back(heavy_repository: Path) -> None:
+    options = RepositoryOptions(on_demand=True, memory_budget_bytes=76 * MIB)
+    with ModelRepository(heavy_repository, options=options) as repository:
+        from pyruntime.frontends.management import Management
+
+        front = FrontEndOptions(("127.0.0.1:0",), management=Management(repository))
+        server = front_end("grpc")(repository.runtime, front)
+        server.start()
+        try:
+            with Client(server.addresses[0]) as client:
+                repository.model("a", 1), repository.model("b"), repository.model("c")
+                assert "a" not in served(repository)
+                answer = client.infer("a", X, version="1", timeout_s=30)
+                assert answer.version == "1"
+                assert answer.outputs["y"] == 2
+                assert leases(repository, "a") == 0
+        finally:
+            server.stop()
+
+
+def test_who_gives_up_while_a_model_loads_does_not_keep_it(heavy_repository: Path) -> None:
+    options = RepositoryOptions(on_demand=True, memory_budget_bytes=76 * MIB)
+    with ModelRepository(heavy_repository, options=options) as repository:
+        exact = repository.model("a", 1)
+        repository.model("b"), repository.model("c")
+        held = threading.Event()
+
+        async def give_up() -> None:
+            repository._threads.submit("blocker", held.wait)
+            call = asyncio.ensure_future(exact.infer_async(X))
+            await asyncio.to_thread(until, lambda: leases(repository, "a") == 1)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            held.set()
+            await asyncio.to_thread(until, lambda: leases(repository, "a") == 0)
+
+        try:
+            asyncio.run(asyncio.wait_for(give_up(), 30))
+        finally:
+            held.set()
+        repository.model("b"), repository.model("c")
+        assert "a" not in served(repository)
+
+
+def test_a_version_that_is_gone_again_once_loaded_leaves_no_lease(
+    heavy_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = RepositoryOptions(on_demand=True, memory_budget_bytes=76 * MIB)
+    with ModelRepository(heavy_repository, options=options) as repository:
+        exact = repository.model("a", 1)
+        repository.model("b"), repository.model("c")
+
+        def unloaded(name: str, version: int) -> None:
+            raise Unavailable(f"model '{name}' version {version}: unloaded")
+
+        monkeypatch.setattr(repository.runtime, "_options_of", unloaded)
+        with pytest.raises(Unavailable, match="unloaded"):
+            exact.infer(X, timeout_s=30)
+        assert leases(repository, "a") == 0
+
+
+def test_a_version_that_cannot_come_back_says_why(tmp_path: Path) -> None:
+    for version in (1, 2):
+        heavy(tmp_path / "a" / str(version) / "model.onnx", 24)
+    heavy(tmp_path / "b" / "1" / "model.onnx", 24)
+    options = RepositoryOptions(mode="explicit", load=("a",), memory_budget_bytes=100 * MIB)
+    with ModelRepository(tmp_path, options=options) as repository:
+        repository.load("a", 1)
+        with repository._lock:
+            repository._records["a"].asked.clear()
+        repository.load("a")
+        exact = repository.model("a", 1)
+        with repository._lock:
+            repository._budget._limit = 76 * MIB
+        repository.load("b")
+        assert [model.version for model in repository.runtime.models()] == [2, 1]
+        with repository._lock:
+            repository._budget._limit = 200 * MIB
+        (tmp_path / "a" / "1" / "model.onnx").write_bytes(b"no model")
+        with pytest.raises(Unavailable, match=r"model 'a' version 1: cannot be loaded: .+"):
+            exact.infer(X, timeout_s=30)
+        assert leases(repository, "a") == 0
+        assert repository.runtime.model("a").infer(X)["y"] == 2
 
 
 def test_a_kept_version_that_made_room_comes_back_for_who_names_it(tmp_path: Path) -> None:
