@@ -15,10 +15,12 @@
 #include "memory/device.h"
 #include "memory/device_cuda.h"
 #include "memory/fake_driver.h"
+#include "memory/gate.h"
 #include "memory/present_backends.h"
 
 using namespace pyruntime;
 using pyruntime::test::fake_driver;
+using pyruntime::test::Gate;
 using pyruntime::test::TestMemory;
 using Side = TestMemory::Side;
 
@@ -55,31 +57,6 @@ class Misuses {
 
  private:
   const uint64_t before_ = fake_driver()->misuse_count();
-};
-
-// Holds a stream's work back until opened.
-class Gate {
- public:
-  explicit Gate(Stream& stream) {
-    stream.call(
-        [](void* context) {
-          auto& gate = *static_cast<Gate*>(context);
-          while (!gate.is_open_.load(std::memory_order_acquire)) std::this_thread::yield();
-          gate.is_passed_.store(true, std::memory_order_release);
-        },
-        this);
-  }
-  ~Gate() {
-    open();
-    while (!is_passed_.load(std::memory_order_acquire)) std::this_thread::yield();
-  }
-  Gate(const Gate&) = delete;
-  Gate& operator=(const Gate&) = delete;
-  void open() { is_open_.store(true, std::memory_order_release); }
-
- private:
-  std::atomic<bool> is_open_{false};
-  std::atomic<bool> is_passed_{false};
 };
 
 bool is_all(const TestMemory& memory, unsigned char value) {

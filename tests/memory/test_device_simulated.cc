@@ -16,10 +16,12 @@
 #include "memory/buffer_pool.h"
 #include "memory/device.h"
 #include "memory/device_simulated.h"
+#include "memory/gate.h"
 #include "memory/present_backends.h"
 
 using namespace pyruntime;
 using namespace std::chrono_literals;
+using pyruntime::test::Gate;
 using pyruntime::test::TestMemory;
 using Side = TestMemory::Side;
 
@@ -34,34 +36,6 @@ class Faults {
   ~Faults() { set_simulated_faults(0, {}); }
   Faults(const Faults&) = delete;
   Faults& operator=(const Faults&) = delete;
-};
-
-// Holds a stream's work back until opened.
-class Gate {
- public:
-  explicit Gate(Stream& stream) {
-    stream.call(
-        [](void* context) {
-          auto& gate = *static_cast<Gate*>(context);
-          gate.is_reached_.store(true, std::memory_order_release);
-          while (!gate.is_open_.load(std::memory_order_acquire)) std::this_thread::yield();
-          gate.is_passed_.store(true, std::memory_order_release);
-        },
-        this);
-  }
-  ~Gate() {
-    open();
-    while (!is_passed_.load(std::memory_order_acquire)) std::this_thread::yield();
-  }
-  Gate(const Gate&) = delete;
-  Gate& operator=(const Gate&) = delete;
-  void open() { is_open_.store(true, std::memory_order_release); }
-  bool is_reached() const { return is_reached_.load(std::memory_order_acquire); }
-
- private:
-  std::atomic<bool> is_reached_{false};
-  std::atomic<bool> is_open_{false};
-  std::atomic<bool> is_passed_{false};
 };
 
 bool is_all(const TestMemory& memory, unsigned char value) {
