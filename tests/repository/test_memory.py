@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import time
@@ -28,7 +29,7 @@ from pyruntime.repository import ModelRepository, RepositoryOptions
 from pyruntime.repository.memory import process_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 MIB = 1 << 20
@@ -37,6 +38,21 @@ MIB = 1 << 20
 def leases(repository: ModelRepository, name: str) -> int:
     with repository._lock:
         return repository._records[name].leases
+
+
+@contextlib.contextmanager
+def client_of(repository: ModelRepository) -> Iterator[Client]:
+    """Serve it over gRPC."""
+    from pyruntime.frontends.management import Management
+
+    options = FrontEndOptions(("127.0.0.1:0",), management=Management(repository))
+    server = front_end("grpc")(repository.runtime, options)
+    server.start()
+    try:
+        with Client(server.addresses[0]) as client:
+            yield client
+    finally:
+        server.stop()
 
 
 def until(is_so: Callable[[], bool]) -> None:
@@ -181,31 +197,25 @@ def test_what_could_not_be_loaded_leaves_no_memory_behind(heavy_repository: Path
 def test_a_call_over_grpc_waits_for_its_model(tmp_path: Path) -> None:
     add(tmp_path, "m", 1)
     x = np.ones((1, 16), np.float32)
-    with ModelRepository(tmp_path, options=RepositoryOptions(on_demand=True)) as repository:
-        from pyruntime.frontends.management import Management
-
-        options = FrontEndOptions(("127.0.0.1:0",), management=Management(repository))
-        server = front_end("grpc")(repository.runtime, options)
-        server.start()
-        try:
-            with Client(server.addresses[0]) as client:
-                held = threading.Event()
-                repository._threads.submit("blocker", held.wait)
-                name = "x"
-                with pytest.raises(DeadlineExceeded):
-                    client.infer("m", {name: x}, timeout_s=0.2)
-                held.set()
-                repository.model("m")
-                name = repository.runtime.model("m").inputs[0].name
-                repository.unload("m")
-                with pytest.raises(ModelNotFound):
-                    client.infer("m", {name: x}, timeout_s=10)
-                with repository._lock:
-                    record = repository._records["m"]
-                    record.is_served = record.is_waiting = True
-                assert client.infer("m", {name: x}, timeout_s=30).version == "1"
-        finally:
-            server.stop()
+    with (
+        ModelRepository(tmp_path, options=RepositoryOptions(on_demand=True)) as repository,
+        client_of(repository) as client,
+    ):
+        held = threading.Event()
+        repository._threads.submit("blocker", held.wait)
+        name = "x"
+        with pytest.raises(DeadlineExceeded):
+            client.infer("m", {name: x}, timeout_s=0.2)
+        held.set()
+        repository.model("m")
+        name = repository.runtime.model("m").inputs[0].name
+        repository.unload("m")
+        with pytest.raises(ModelNotFound):
+            client.infer("m", {name: x}, timeout_s=10)
+        with repository._lock:
+            record = repository._records["m"]
+            record.is_served = record.is_waiting = True
+        assert client.infer("m", {name: x}, timeout_s=30).version == "1"
 
 
 def test_a_handle_of_one_version_brings_it_back(heavy_repository: Path) -> None:
@@ -247,22 +257,16 @@ def test_every_call_of_a_handle_brings_its_version_back(heavy_repository: Path) 
 
 def test_a_version_named_over_grpc_comes_back(heavy_repository: Path) -> None:
     options = RepositoryOptions(on_demand=True, memory_budget_bytes=76 * MIB)
-    with ModelRepository(heavy_repository, options=options) as repository:
-        from pyruntime.frontends.management import Management
-
-        front = FrontEndOptions(("127.0.0.1:0",), management=Management(repository))
-        server = front_end("grpc")(repository.runtime, front)
-        server.start()
-        try:
-            with Client(server.addresses[0]) as client:
-                repository.model("a", 1), repository.model("b"), repository.model("c")
-                assert "a" not in served(repository)
-                answer = client.infer("a", X, version="1", timeout_s=30)
-                assert answer.version == "1"
-                assert answer.outputs["y"] == 2
-                assert leases(repository, "a") == 0
-        finally:
-            server.stop()
+    with (
+        ModelRepository(heavy_repository, options=options) as repository,
+        client_of(repository) as client,
+    ):
+        repository.model("a", 1), repository.model("b"), repository.model("c")
+        assert "a" not in served(repository)
+        answer = client.infer("a", X, version="1", timeout_s=30)
+        assert answer.version == "1"
+        assert answer.outputs["y"] == 2
+        assert leases(repository, "a") == 0
 
 
 def test_who_gives_up_while_a_model_loads_does_not_keep_it(heavy_repository: Path) -> None:
