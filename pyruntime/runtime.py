@@ -108,7 +108,7 @@ class Runtime:
         if options.engine == "onnx":
             self._configure_onnx()
             self._preload(options)
-        if any(group.device.startswith("cuda") for group in options.instances):
+        if _is_on_cuda(options):
             _core.configure_cuda_driver(path=find_cuda_driver())
         data = bytes(source) if isinstance(source, bytes | bytearray | memoryview) else None
         path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
@@ -357,7 +357,7 @@ class Runtime:
     def _preload(self, options: ModelOptions) -> None:
         """Load what the providers of a GPU need before ONNX Runtime loads them."""
         names = [provider.name for provider in options.providers]
-        if any(group.device.startswith("cuda") for group in options.instances):
+        if _is_on_cuda(options):
             names.append("cuda")
         if any(name.lower().startswith(("cuda", "tensorrt")) for name in names):
             from pyruntime.cuda_libraries import preload_for
@@ -432,6 +432,10 @@ def _close_all() -> None:
     completions = sys.modules.get("pyruntime.completions")
     if completions is not None:
         completions.stop()
+
+
+def _is_on_cuda(options: ModelOptions) -> bool:
+    return any(group.device.startswith("cuda") for group in options.instances)
 
 
 def _check_load(name: object, source: object, version: object, options: object) -> None:
