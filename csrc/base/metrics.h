@@ -90,8 +90,7 @@ class BasicHistogram {
  public:
   // n: how many records of this same value.
   void record(int64_t ns, uint64_t n = 1) {
-    const uint64_t value = ns < 0 ? 0 : static_cast<uint64_t>(ns);
-    buckets_[HistogramScale::bucket_of(value)].add(n);
+    const uint64_t value = count(ns, n);
     sum_ns_.add(value * n);
     max_ns_.raise_to(value);
   }
@@ -108,8 +107,7 @@ class BasicHistogram {
     Records& operator=(const Records&) = delete;
 
     void add(int64_t ns) {
-      const uint64_t value = ns < 0 ? 0 : static_cast<uint64_t>(ns);
-      histogram_.buckets_[HistogramScale::bucket_of(value)].add();
+      const uint64_t value = histogram_.count(ns, 1);
       sum_ns_ += value;
       max_ns_ = std::max(max_ns_, value);
     }
@@ -132,6 +130,13 @@ class BasicHistogram {
   }
 
  private:
+  // In its bucket alone; returns what it counts as.
+  uint64_t count(int64_t ns, uint64_t n) {
+    const uint64_t value = ns < 0 ? 0 : static_cast<uint64_t>(ns);
+    buckets_[HistogramScale::bucket_of(value)].add(n);
+    return value;
+  }
+
   std::array<BasicCounter<writers>, HistogramScale::kBuckets> buckets_{};
   BasicCounter<writers> sum_ns_, max_ns_;
 };

@@ -1,5 +1,4 @@
 // Backends, engines and the engine's library.
-#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,7 +19,7 @@ py::list list_backends() {
   for (const BackendEntry& entry : device_backends()) {
     const int count = entry.device_count();
     std::vector<std::string> devices;
-    devices.reserve(static_cast<std::size_t>(std::max(count, 0)));
+    devices.reserve(static_cast<std::size_t>(count));
     for (int i = 0; i < count; ++i) devices.push_back(entry.describe(static_cast<int16_t>(i)));
     backends.append(
         py::make_tuple(std::string(entry.name), count, entry.why_absent(), std::move(devices)));

@@ -77,9 +77,7 @@ bool BatchResults::pins_too_much(const Request& request) const {
 Buffer BatchResults::memory_for(Request& request, std::size_t bytes, Status* status) const {
   // What the request kept of an earlier result of its own; see RequestPool.
   for (Tensor& output : request.outputs) {
-    if (output.buffer.size_bytes() >= bytes && output.buffer.is_sole()) {
-      return std::move(output.buffer);
-    }
+    if (is_free_for(bytes, output.buffer)) return std::move(output.buffer);
   }
   return pool_.allocate(at_least_one(bytes), status);
 }

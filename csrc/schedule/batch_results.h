@@ -64,15 +64,16 @@ class BatchResults {
     const Tensor& from = source_.outputs[0];
     Tensor& output = request.outputs[0];
     const std::size_t bytes = size_of(0, request);
-    if (output.buffer.size_bytes() < bytes || !output.buffer.is_sole() ||
-        !wants(request.wanted, 0)) {
-      return false;
-    }
+    if (!is_free_for(bytes, output.buffer) || !wants(request.wanted, 0)) return false;
     view(from, &output);
     if (!source_.is_single) output.shape[0] = request.rows_;
     output.data = output.buffer.data();
     std::memcpy(output.data, rows_of(0, first_row), bytes);
     return true;
+  }
+  // Whether it may hold a result: memory that the request kept, and nobody else has.
+  static bool is_free_for(std::size_t bytes, const Buffer& buffer) {
+    return buffer.size_bytes() >= bytes && buffer.is_sole();
   }
   void hand_out_any(Request& request, int64_t first_row) const;
   // Whether a slice would keep too much else alive.

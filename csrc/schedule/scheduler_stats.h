@@ -58,12 +58,12 @@ class OutcomeStats {
  public:
   // queue_ns: until its batch was formed, 0 if that never happened.
   void count(ErrorCode code, int64_t rows, int64_t queue_ns, int64_t total_ns) {
-    if (queue_ns > 0) queue_.record(queue_ns);
     if (code == ErrorCode::kOk) {
-      rows_.add(static_cast<uint64_t>(rows));
-      total_.record(total_ns);
-      completed_.add();
-    } else if (code == ErrorCode::kCancelled) {
+      Results(*this).add(rows, queue_ns, total_ns);
+      return;
+    }
+    if (queue_ns > 0) queue_.record(queue_ns);
+    if (code == ErrorCode::kCancelled) {
       cancelled_.add();
     } else {
       if (code == ErrorCode::kDeadlineExceeded) expired_.add();
