@@ -37,6 +37,11 @@ def _batch_rows_mean(one: Repetition) -> float | None:
     return sum(rows * count for rows, count in one.batch_rows.items()) / runs if runs else None
 
 
+def _per_s(count: int, one: Repetition) -> float | None:
+    """None where the server was gone before its first answer: that took no time."""
+    return count / one.seconds if one.seconds > 0 else None
+
+
 def _energy_j(one: Repetition) -> float | None:
     energy_j = (one.gpu or {}).get("energy_j")
     return energy_j / one.requests if energy_j is not None and one.requests else None
@@ -53,8 +58,8 @@ FIGURES: Mapping[str, Figure] = {
     "p999_us": _quantile(0.999),
     "max_us": _quantile(1.0),
     "mean_us": _mean_us,
-    "requests_per_s": lambda one: one.requests / one.seconds,
-    "rows_per_s": lambda one: one.rows / one.seconds,
+    "requests_per_s": lambda one: _per_s(one.requests, one),
+    "rows_per_s": lambda one: _per_s(one.rows, one),
     "errors_share": _errors_share,
     "cpu_us_per_request": _cpu_us,
     "peak_bytes": lambda one: one.peak_bytes,

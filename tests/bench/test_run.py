@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,13 +216,21 @@ def test_an_unreachable_target_is_named(target: str, expected: str) -> None:
 
 
 def test_a_server_that_dies_leaves_what_was_measured(monkeypatch, tmp_path: Path) -> None:
-    from pyruntime.bench import subjects
+    from pyruntime.bench import steady, subjects
     from pyruntime.bench.grid import Placement
     from pyruntime.bench.load.target import Usage, from_native
     from pyruntime.tensors import TensorSpec
 
-    # Enough for the warm-up and some repetitions of one caller.
-    responder = _probe.GrpcResponder(b"", np.full(1, 1_000_000), 0, 0, 0, 1200)
+    responder = _probe.GrpcResponder(b"", np.full(1, 1_000_000), 0, 0, 0, 0)
+    # Repetitions before it dies, counted from the end of the warm-up.
+    left = [math.inf]
+
+    def warm_up_first(*args, **kwargs):
+        done = steady.warm_up(*args, **kwargs)
+        left[0] = 3
+        return done
+
+    monkeypatch.setattr(sys.modules["pyruntime.bench.point"], "warm_up", warm_up_first)
 
     class Dying:
         """A target that only answers by a socket."""
@@ -229,7 +239,15 @@ def test_a_server_that_dies_leaves_what_was_measured(monkeypatch, tmp_path: Path
             self._load = _probe.GrpcLoad(responder.address, "/a/B", b"", 1, 1, 1.0, 1.0)
 
         def closed(self, in_flight, seconds):
-            return from_native(self._load.closed(in_flight, seconds))
+            left[0] -= 1
+            if left[0] >= 0:
+                return from_native(self._load.closed(in_flight, seconds))
+            death = threading.Thread(target=responder.close)
+            death.start()
+            # As long as that takes: the call ends when the server does.
+            seen = from_native(self._load.closed(in_flight, 60))
+            death.join()
+            return seen
 
         def limit(self, **_):
             return None
