@@ -11,17 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pyruntime.errors import InvalidInput, ModelNotFound, PyRuntimeError
+from pyruntime.native_route import native_spec, targets_of
 from pyruntime.rollout import Rollout
-from pyruntime.routing import (
-    LATEST,
-    Label,
-    Latest,
-    Route,
-    Version,
-    check_label,
-    native_spec,
-    targets_of,
-)
+from pyruntime.route_checks import check_label
+from pyruntime.routing import LATEST, Label, Latest, Route, Version
 from pyruntime.serving_state import ServingState
 
 if TYPE_CHECKING:

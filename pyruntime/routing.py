@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeAlias, cast
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pyruntime.errors import InvalidInput
+from pyruntime.route_checks import (
+    Target,
+    check_label,
+    check_name,
+    check_text,
+    check_version,
+    check_whole,
+    is_number,
+    make_from,
+    mapping_of_arms,
+    per_mille,
+    target_of,
+)
 
 __all__ = [
     "LATEST",
@@ -30,21 +42,11 @@ __all__ = [
     "Target",
     "Tolerance",
     "Version",
-    "check_label",
-    "native_spec",
     "route_from_mapping",
     "route_to_mapping",
-    "targets_of",
 ]
 
-Target: TypeAlias = int | str
-"""A version by its number, or the one that a label names."""
-
 ALGORITHMS = ("epsilon_greedy", "ucb1", "thompson")
-MOST_ARMS = 64
-
-_LABEL = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Version:
     version: int
 
     def __post_init__(self) -> None:
-        _check_version("version", self.version)
+        check_version("version", self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +106,14 @@ class Split:
     salt: str = ""
 
     def __post_init__(self) -> None:
-        shares = _mapping("shares", self.shares, "targets to percent")
-        checked = {_target(f"shares: {key!r}", key): value for key, value in shares.items()}
+        shares = mapping_of_arms("shares", self.shares, "targets to percent")
+        checked = {target_of(f"shares: {key!r}", key): value for key, value in shares.items()}
         if len(checked) != len(shares):
             raise InvalidInput(f"shares: expected each target once, got {list(shares)}")
         for target, percent in checked.items():
-            _per_mille(f"shares: {target}", percent)
-        _check_whole("shares", list(checked.values()))
-        _check_text("salt", self.salt)
+            per_mille(f"shares: {target}", percent)
+        check_whole("shares", list(checked.values()))
+        check_text("salt", self.salt)
         object.__setattr__(self, "shares", checked)
 
 
@@ -123,8 +125,8 @@ class Arm:
     percent: float
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "target", _target("target", self.target))
-        _per_mille("percent", self.percent)
+        object.__setattr__(self, "target", target_of("target", self.target))
+        per_mille("percent", self.percent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +144,14 @@ class Experiment:
     salt: str = ""
 
     def __post_init__(self) -> None:
-        _check_name("name", self.name)
-        arms = _mapping("arms", self.arms, "names to arms")
+        check_name("name", self.name)
+        arms = mapping_of_arms("arms", self.arms, "names to arms")
         made = {}
         for name, arm in arms.items():
-            _check_name("arms", name)
-            made[name] = _make(Arm, arm, f"arms: {name}")
-        _check_whole("arms", [arm.percent for arm in made.values()])
-        _check_text("salt", self.salt)
+            check_name("arms", name)
+            made[name] = make_from(Arm, arm, f"arms: {name}")
+        check_whole("arms", [arm.percent for arm in made.values()])
+        check_text("salt", self.salt)
         object.__setattr__(self, "arms", made)
 
 
@@ -171,15 +173,15 @@ class Bandit:
     epsilon: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_name("name", self.name)
+        check_name("name", self.name)
         arms = {}
-        for name, target in _mapping("arms", self.arms, "names to targets").items():
-            _check_name("arms", name)
-            arms[name] = _target(f"arms: {name}", target)
+        for name, target in mapping_of_arms("arms", self.arms, "names to targets").items():
+            check_name("arms", name)
+            arms[name] = target_of(f"arms: {name}", target)
         if self.algorithm not in ALGORITHMS:
             expected = ", ".join(map(repr, ALGORITHMS))
             raise InvalidInput(f"algorithm: expected one of {expected}, got {self.algorithm!r}")
-        if not _is_number(self.epsilon) or not 0 <= self.epsilon <= 1:
+        if not is_number(self.epsilon) or not 0 <= self.epsilon <= 1:
             raise InvalidInput(f"epsilon: expected 0 to 1, got {self.epsilon!r}")
         object.__setattr__(self, "arms", arms)
 
@@ -203,7 +205,7 @@ class Tolerance:
     def __post_init__(self) -> None:
         for name in ("absolute", "relative"):
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < math.inf:
+            if not is_number(value) or not 0 <= value < math.inf:
                 raise InvalidInput(f"{name}: expected a number from 0 on, got {value!r}")
 
 
@@ -223,15 +225,15 @@ class Shadow:
     outputs: Mapping[str, Tolerance] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "target", _target("target", self.target))
-        _per_mille("percent", self.percent)
-        object.__setattr__(self, "tolerance", _make(Tolerance, self.tolerance, "tolerance"))
+        object.__setattr__(self, "target", target_of("target", self.target))
+        per_mille("percent", self.percent)
+        object.__setattr__(self, "tolerance", make_from(Tolerance, self.tolerance, "tolerance"))
         if not isinstance(self.outputs, Mapping):
             raise InvalidInput(f"outputs: expected tolerances by name, got {self.outputs!r}")
         outputs = {}
         for name, tolerance in self.outputs.items():
-            _check_text("outputs", name)
-            outputs[name] = _make(Tolerance, tolerance, f"outputs: {name}")
+            check_text("outputs", name)
+            outputs[name] = make_from(Tolerance, tolerance, f"outputs: {name}")
         object.__setattr__(self, "outputs", outputs)
 
 
@@ -274,8 +276,8 @@ def route_from_mapping(mapping: Mapping[str, Any], *, where: str = "route") -> R
         raise InvalidInput(f"{where}: policy: expected one of {expected}, got {kind!r}")
     shadow = values.pop("shadow", None)
     return Route(
-        _make(policy_class, values, where),
-        None if shadow is None else _make(Shadow, shadow, f"{where}: shadow"),
+        make_from(policy_class, values, where),
+        None if shadow is None else make_from(Shadow, shadow, f"{where}: shadow"),
     )
 
 
@@ -295,143 +297,3 @@ def route_to_mapping(route: Route) -> dict[str, Any]:
     if route.shadow is not None:
         values["shadow"] = dataclasses.asdict(route.shadow)
     return values
-
-
-def targets_of(route: Route) -> tuple[Target, ...]:
-    """Versions and labels that a route leads to."""
-    targets = [target for _, target, _ in _arms(route.policy) if target is not None]
-    return (*targets, *(() if route.shadow is None else (route.shadow.target,)))
-
-
-def native_spec(route: Route, model: str) -> dict[str, Any] | None:
-    """Describe a route to the core; None: the latest version, and nothing to count."""
-    policy = route.policy
-    if isinstance(policy, Latest) and route.shadow is None:
-        return None
-    spec = {
-        "policy": "fixed",
-        "name": "",
-        "salt": model,
-        "epsilon": 0.0,
-        "arms": _arms(policy),
-        "shadow": None if route.shadow is None else _native_shadow(route.shadow),
-    }
-    if isinstance(policy, Split):
-        spec |= {"policy": "split", "salt": policy.salt or model}
-    elif isinstance(policy, Experiment):
-        spec |= {"policy": "split", "name": policy.name, "salt": policy.salt or policy.name}
-    elif isinstance(policy, Bandit):
-        spec |= {
-            "policy": policy.algorithm,
-            "name": policy.name,
-            "epsilon": float(policy.epsilon),
-        }
-    return spec
-
-
-def _native_shadow(shadow: Shadow) -> dict[str, Any]:
-    return {
-        "target": shadow.target,
-        "share": _per_mille("percent", shadow.percent),
-        "tolerance": (shadow.tolerance.absolute, shadow.tolerance.relative),
-        "outputs": {
-            name: (tolerance.absolute, tolerance.relative)
-            for name, tolerance in shadow.outputs.items()
-        },
-    }
-
-
-def check_label(label: object) -> None:
-    """Raise InvalidInput for what cannot be a label."""
-    if not isinstance(label, str) or not _LABEL.fullmatch(label):
-        raise InvalidInput(
-            f"label: expected a letter or _ and then letters, digits and _ . - only, got {label!r}"
-        )
-
-
-def _arms(policy: Policy) -> list[tuple[str, Target | None, int]]:
-    """Give (name, target, share in thousandths) of each arm; target None: the latest."""
-    match policy:
-        case Version(version):
-            return [(str(version), version, 1000)]
-        case Label(label):
-            return [(label, label, 1000)]
-        case Split(shares):
-            return [(str(target), target, round(10 * share)) for target, share in shares.items()]
-        case Experiment(_, arms):
-            return [(name, arm.target, round(10 * arm.percent)) for name, arm in arms.items()]
-        case Bandit(_, targets):
-            return [(name, target, 0) for name, target in targets.items()]
-    return [("latest", None, 1000)]
-
-
-# Checks; the message names field, expected, got.
-
-
-def _make(cls: type[Any], values: object, where: str) -> Any:
-    if isinstance(values, cls):
-        return values
-    if not isinstance(values, Mapping):
-        raise InvalidInput(f"{where}: expected a table, got {values!r}")
-    fields = {item.name: item for item in dataclasses.fields(cls)}
-    for name in values:
-        if name not in fields:
-            expected = ", ".join(map(repr, fields)) or "none beside 'policy'"
-            raise InvalidInput(f"{where}: expected keys among {expected}, got {name!r}")
-    for name, item in fields.items():
-        if name not in values and item.default is item.default_factory is dataclasses.MISSING:
-            raise InvalidInput(f"{where}: expected the key {name!r}, found none")
-    try:
-        return cls(**values)
-    except InvalidInput as error:
-        raise InvalidInput(f"{where}: {error}") from None
-
-
-def _mapping(what: str, value: object, expected: str) -> Mapping[Any, Any]:
-    if not isinstance(value, Mapping) or not 1 <= len(value) <= MOST_ARMS:
-        raise InvalidInput(f"{what}: expected 1 to {MOST_ARMS} {expected}, got {value!r}")
-    return value
-
-
-def _target(what: str, value: object) -> Target:
-    if isinstance(value, str):
-        if value.isascii() and value.isdigit():
-            value = int(value)
-        else:
-            check_label(value)
-            return value
-    _check_version(what, value)
-    return cast("int", value)
-
-
-def _check_version(what: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**63:
-        raise InvalidInput(f"{what}: expected a version from 1 on or a label, got {value!r}")
-
-
-def _check_name(what: str, value: object) -> None:
-    if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise InvalidInput(f"{what}: expected a name of letters, digits and _ . : -, got {value!r}")
-
-
-def _check_text(what: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise InvalidInput(f"{what}: expected a text, got {value!r}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _per_mille(what: str, percent: object) -> int:
-    """Thousandths, of percent in steps of 0.1."""
-    if _is_number(percent):
-        tenths = 10 * cast("float", percent)
-        if 0 <= tenths <= 1000 and abs(tenths - round(tenths)) < 1e-6:
-            return round(tenths)
-    raise InvalidInput(f"{what}: expected percent from 0 to 100 in steps of 0.1, got {percent!r}")
-
-
-def _check_whole(what: str, percents: list[float]) -> None:
-    if sum(_per_mille(what, percent) for percent in percents) != 1000:
-        raise InvalidInput(f"{what}: expected 100 percent together, got {sum(percents):g}")

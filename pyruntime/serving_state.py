@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyruntime.errors import InvalidInput, Unavailable
 from pyruntime.rollout import Rollout
-from pyruntime.routing import Route, check_label, route_from_mapping, route_to_mapping
+from pyruntime.route_checks import check_label
+from pyruntime.routing import Route, route_from_mapping, route_to_mapping
 from pyruntime.traffic_state import TrafficState
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from pyruntime.config.checks import (
     mismatch,
 )
 from pyruntime.config.options import ModelOptions
-from pyruntime.routing import Route, check_label
+from pyruntime.route_checks import check_label
+from pyruntime.routing import Route
 
 if TYPE_CHECKING:
     from pathlib import Path
