@@ -31,6 +31,7 @@ class TrafficKeeper:
     def __init__(self, native: _core.Registry, *, save_every_s: float = SAVE_EVERY_S) -> None:
         self._native = native
         self._save_every_s = save_every_s
+        self._writing = threading.Lock()  # by who writes files; taken before _changed
         self._changed = threading.Condition()
         # Below: under _changed.
         self._store: StateStore | None = None
@@ -75,17 +76,24 @@ class TrafficKeeper:
                 self._thread.start()
 
     def save(self) -> None:
-        """Write what has changed."""
-        with self._changed:
-            for name, written in self._kept.items():
+        """Write what has changed. Routes can be set meanwhile, however slow the disk is."""
+        with self._writing:
+            with self._changed:
+                store, kept = self._store, dict(self._kept)
+            if store is None:
+                return
+            for name, written in kept.items():
                 state = TrafficState.of(RouteStats.from_native(self._native.route_stats(name)))
-                if self._store is None or not state.experiment or state == written:
+                if not state.experiment or state == written:
                     continue
                 try:
-                    self._store.write_traffic(name, state)
-                    self._kept[name] = state
+                    store.write_traffic(name, state)
                 except PyRuntimeError as error:
                     _log().warning("%s", error)
+                    continue
+                with self._changed:
+                    if name in self._kept:
+                        self._kept[name] = state
 
     def stop(self) -> None:
         """Write a last time, and end the thread."""

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,42 @@ def test_a_damaged_file_is_reported_and_counting_begins_anew(
     state = store.read_traffic("m")
     assert state is not None
     assert sum(counts.completed for counts in state.arms.values()) == 1
+
+
+class SlowStore(StateStore):
+    """Writes when it is let."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, makes_folders=True)
+        self.is_writing = threading.Event()
+        self.may_write = threading.Event()
+
+    def write_traffic(self, model: str, state: TrafficState) -> None:
+        self.is_writing.set()
+        assert self.may_write.wait(60)
+        super().write_traffic(model, state)
+
+
+def test_a_slow_disk_holds_up_nobody_who_sets_a_route(tmp_path: Path) -> None:
+    store = SlowStore(tmp_path)
+    with serving(store) as runtime:
+        runtime.set_route("m", BANDIT)
+        runtime.model("m").infer(rows(1))
+        save = threading.Thread(target=runtime._traffic.save)
+        save.start()
+        assert store.is_writing.wait(60)
+        other = Bandit("other", {"short": 1, "long": 2})
+        change = threading.Thread(target=runtime.set_route, args=("m", other), daemon=True)
+        change.start()
+        change.join(60)
+        is_held_up = change.is_alive()
+        store.may_write.set()
+        save.join()
+        assert not is_held_up
+        assert runtime.route_stats("m").experiment == "other"
+    state = store.read_traffic("m")
+    assert state is not None
+    assert state.experiment == "other"
 
 
 ZEROS = dict.fromkeys(ArmCounts.__dataclass_fields__, 0)
