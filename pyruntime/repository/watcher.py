@@ -82,6 +82,7 @@ class Watcher:
 
     changed: called on the watcher's thread, with the names.
     poll_every_s: None: by file events, where there are any.
+    clock: seconds, monotonic. wait: None: until a file event, or for so many seconds.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class Watcher:
         changed: Callable[[set[str]], None],
         *,
         poll_every_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] | None = None,
     ) -> None:
         self._root = root
         self._changed = changed
@@ -97,6 +100,8 @@ class Watcher:
         self._changes = Changes(root)
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._clock = clock
+        self._wait = self._wake.wait if wait is None else wait
         self._threads = [threading.Thread(target=self._run, name="pyruntime-watch", daemon=True)]
         if poll_every_s is None:
             if reason := why_no_events(root):
@@ -126,13 +131,13 @@ class Watcher:
             idle_s = LOST_EVENT_S if self._poll_every_s is None else self._poll_every_s
             self._wake.clear()
             try:
-                if names := self._changes.look(time.monotonic()):
+                if names := self._changes.look(self._clock()):
                     self._changed(names)
             except Exception as error:
                 _log.warning("cannot look at %s: %s", self._root, error)
             pause_s = min(idle_s, QUIET_S / 2) if self._changes.are_pending else idle_s
             if not self._stop.is_set():
-                self._wake.wait(pause_s)
+                self._wait(pause_s)
 
     def _notice(self) -> None:
         import watchfiles

@@ -10,7 +10,14 @@ import pytest
 from repositories import IDENTITY, add
 
 from pyruntime.repository import ModelRepository, RepositoryOptions
-from pyruntime.repository.watcher import Changes, Watcher, why_no_events
+from pyruntime.repository.watcher import (
+    LOST_EVENT_S,
+    POLL_EVERY_S,
+    QUIET_S,
+    Changes,
+    Watcher,
+    why_no_events,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +80,48 @@ def test_the_watcher_calls_back(tmp_path: Path, poll_every_s: float | None) -> N
         assert told.get(timeout=20) == {"m"}
     finally:
         watcher.stop()
+
+
+# What is left of the 2 s that are promised, for loading.
+NOTICED_WITHIN_S = 1.65
+# Until a file event wakes the watcher: what watchfiles collects, and a step of it.
+EVENT_S = 0.3
+
+
+def noticed_after_s(root: Path, phase: float, *, by_events: bool) -> float:
+    """Change something at a moment between two looks, by a manual clock; when it is told of."""
+    add(root, "m")
+    now = 100.0
+    changed_at = now + 3 + phase
+    event_at = changed_at + EVENT_S if by_events else None
+    noticed: list[float] = []
+
+    def wait(seconds: float) -> None:
+        nonlocal now, event_at
+        before, now = now, now + seconds
+        if before < changed_at <= now:
+            add(root, "m", 2)
+        if event_at is not None and event_at <= now:
+            now, event_at = max(before, event_at), None
+        assert now < 200
+
+    def told(names: set[str]) -> None:
+        noticed.append(now)
+        watcher._stop.set()
+
+    every_s = LOST_EVENT_S if by_events else POLL_EVERY_S
+    watcher = Watcher(root, told, poll_every_s=every_s, clock=lambda: now, wait=wait)
+    watcher._run()
+    return noticed[0] - changed_at
+
+
+@pytest.mark.parametrize("by_events", [True, False])
+def test_a_change_is_noticed_in_time_whenever_it_comes(tmp_path: Path, by_events: bool) -> None:
+    times = [
+        noticed_after_s(tmp_path / str(step), step / 20, by_events=by_events) for step in range(40)
+    ]
+    assert min(times) > QUIET_S
+    assert max(times) <= NOTICED_WITHIN_S
 
 
 class Told:
