@@ -188,6 +188,18 @@ def test_feedback_needs_an_experiment(runtime: Runtime) -> None:
             runtime.feedback("m", "r", 1.0)
 
 
+def test_who_names_a_version_or_a_label_is_in_no_arm(runtime: Runtime) -> None:
+    runtime.set_labels("m", {"stable": 1})
+    arms = {"a": Arm("stable", 50), "b": Arm(2, 50)}
+    runtime.set_route("m", Experiment("e", arms))
+    for model, version in ((runtime.model("m", 2), 2), (runtime.model("m", label="stable"), 1)):
+        _, assignment = model.infer_routed(rows(1), request_id="r", route_key="user")
+        assert (assignment.version, assignment.experiment, assignment.arm) == (version, "", "")
+        with pytest.raises(ModelNotFound, match="'r'"):
+            runtime.feedback("m", "r", 1.0)
+    assert [arm.assigned for arm in runtime.route_stats("m").arms] == [0, 0]
+
+
 # What is declared
 
 

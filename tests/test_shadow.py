@@ -127,6 +127,8 @@ def test_a_shadow_of_the_latest_sees_what_the_latest_answers(runtime: Runtime) -
     runtime.set_route("m", Route(Latest(), Shadow(1)))
     runtime.model("m").infer({"x": ONE_ROW})
     runtime.model("m", 2).infer({"x": ONE_ROW})  # by number: not the route's
+    runtime.set_labels("m", {"stable": 3})
+    runtime.model("m", label="stable").infer({"x": ONE_ROW})  # by label: neither
     assert settled(runtime).matched == 1
 
 
