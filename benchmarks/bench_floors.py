@@ -17,7 +17,7 @@ from side_by_side import FloorFigure
 
 import pyruntime
 from pyruntime import ModelOptions, TensorSpec, _probe
-from pyruntime.bench.grpc_steps import request_bytes
+from pyruntime.bench.request_bytes import request_bytes
 from pyruntime.bench.steps import to_native
 from pyruntime.frontends import protocol
 

@@ -23,8 +23,8 @@ from pyruntime import _probe
 from pyruntime.bench.histogram import Histogram
 from pyruntime.bench.load.mlperf import LoadGen
 from pyruntime.bench.load.over_grpc import OverGrpc
-from pyruntime.bench.point import poisson_times
 from pyruntime.bench.results import Configuration
+from pyruntime.bench.sending import poisson_times
 from pyruntime.errors import Unavailable
 
 if TYPE_CHECKING:

@@ -29,8 +29,9 @@ from pyruntime import _probe
 from pyruntime.bench import compare
 from pyruntime.bench.files import read_results
 from pyruntime.bench.fingerprint import machine
+from pyruntime.bench.how import How, Point
 from pyruntime.bench.load.over_grpc import OverGrpc
-from pyruntime.bench.point import How, measure_point
+from pyruntime.bench.point import measure_point
 from pyruntime.bench.results import Configuration, Results
 
 if TYPE_CHECKING:
@@ -84,9 +85,7 @@ def run_delays(_: Path, factor: float, seconds: float) -> Results:
         closing(_probe.GrpcResponder(b"", delays_ns, 0, 0, 0, 0)) as responder,
         closing(OverGrpc(responder.address, "m", b"")) as target,
     ):
-        point = measure_point(
-            target, configuration, how, on_event=lambda _: None, keep=lambda _: None
-        )
+        point = measure_point(Point(target, configuration, how))
     return Results("", (), {"machine": machine()}, (point,))
 
 

@@ -42,7 +42,7 @@ DTYPES = {
 _DATATYPES = {dtype: datatype for datatype, dtype in DTYPES.items()}
 
 # Datatype to the field of InferTensorContents that carries it.
-_TYPED_FIELDS = {
+TYPED_FIELDS = {
     "BOOL": "bool_contents",
     "UINT8": "uint_contents",
     "UINT16": "uint_contents",
@@ -152,10 +152,16 @@ class Client:
             raise self._error("ModelInfer", error) from None
         return answer
 
-    def start_raw(self, request: bytes, on_done: Callable[[str | None], None]) -> None:
+    def start_raw(
+        self,
+        request: bytes,
+        on_done: Callable[[PyRuntimeError | None], None],
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
         """Start a request that is serialised already.
 
-        on_done: called once, on a thread of gRPC's, with the code of what it failed with or None.
+        on_done: called once, on a thread of gRPC's, with what it failed with or None.
         """
 
         def tell(call: grpc.Future[bytes]) -> None:
@@ -163,11 +169,12 @@ class Client:
             if error is None:
                 on_done(None)
             elif isinstance(error, grpc.RpcError):
-                on_done(_ERROR_OF.get(error.code(), EngineError).code)
+                on_done(self._error("ModelInfer", error))
             else:
-                on_done(type(error).__name__)
+                on_done(EngineError(f"ModelInfer: {type(error).__name__}: {error}"))
 
-        self._infer_raw().future(request, metadata=self._metadata).add_done_callback(tell)
+        call = self._infer_raw().future(request, timeout=timeout_s, metadata=self._metadata)
+        call.add_done_callback(tell)
 
     def _infer_raw(self) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
         return self._channel.unary_unary(protocol.path("ModelInfer"))
@@ -284,7 +291,7 @@ def _output_arrays(response: Any) -> dict[str, Array]:
         if raws:
             array = _from_raw(raws[index], output.datatype)
         else:
-            values = getattr(output.contents, _TYPED_FIELDS[output.datatype])
+            values = getattr(output.contents, TYPED_FIELDS[output.datatype])
             array = _array(list(values), output.datatype)
         arrays[output.name] = array.reshape(shape)
     return arrays

@@ -26,8 +26,9 @@ from benchmarks.peers.rest import OverRest
 from pyruntime.bench import fingerprint, run
 from pyruntime.bench.files import write_results
 from pyruntime.bench.grid import Placement
+from pyruntime.bench.how import How, Point
 from pyruntime.bench.model_facts import model_facts
-from pyruntime.bench.point import How, measure_point
+from pyruntime.bench.point import measure_point
 from pyruntime.bench.request_inputs import request_inputs
 from pyruntime.bench.results import Configuration, Measurement, Results, Skipped
 from pyruntime.bench.results_text import COLUMNS, row_of
@@ -100,15 +101,19 @@ def measure_model(
             target = OverRest(start.ports[0], peer.path, inputs, pid)
             measurements = tuple(
                 measure_point(
-                    target,
-                    Configuration(model.stem, f"http://127.0.0.1:{start.ports[0]}", "closed",
-                                  concurrency=load),
-                    how,
-                    on_event=lambda _: None,
-                    keep=lambda _: None,
+                    Point(
+                        target,
+                        Configuration(
+                            model.stem,
+                            f"http://127.0.0.1:{start.ports[0]}",
+                            "closed",
+                            concurrency=load,
+                        ),
+                        how,
+                    )
                 )
                 for load in loads
-            )  # fmt: skip
+            )
             return Results("", (), {"server": {"name": peer.name}}, measurements)
 
 

@@ -5,15 +5,33 @@ from dataclasses import dataclass
 
 from pyruntime.bench.results import Configuration, Measurement, Skipped
 
-__all__ = ["Event", "Finished", "Left", "OnEvent", "Planned", "Repeated", "Searched", "Started"]
+__all__ = [
+    "Event",
+    "Finished",
+    "Left",
+    "OnEvent",
+    "Planned",
+    "Repeated",
+    "RoundBegun",
+    "Searched",
+    "Started",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """points: that will be measured or skipped. warnings: of the environment."""
+    """points: that will be measured or skipped, in all rounds. warnings: of the environment."""
 
     points: int
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundBegun:
+    """A process begins to measure all of it, the first before `Planned`. number: from 1 on."""
+
+    number: int
+    rounds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,5 +77,5 @@ class Left:
     skipped: Skipped
 
 
-Event = Planned | Started | Searched | Repeated | Finished | Left
+Event = Planned | RoundBegun | Started | Searched | Repeated | Finished | Left
 OnEvent = Callable[[Event], None]

@@ -32,11 +32,12 @@ def to_frame(results: Results, *, by_repetition: bool = False) -> "pandas.DataFr
             for number, repetition in enumerate(one.repetitions):
                 values = {name: make(repetition) for name, make in FIGURES.items()}
                 known = {name: value for name, value in values.items() if value is not None}
-                rows.append({**head, "repetition": number, **known})
+                rows.append({**head, "round": repetition.round, "repetition": number, **known})
             continue
         row = {**head, **one.figures}
         for name, (low, high) in one.ci.items():
             row |= {f"{name}_low": low, f"{name}_high": high}
+        row["rounds"] = max(1, len(one.rounds))
         rows.append({**row, "is_steady": one.is_steady, "is_complete": one.is_complete})
     return _frame(rows)
 

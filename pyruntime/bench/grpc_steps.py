@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyruntime import _core, _probe
+from pyruntime import _probe
 from pyruntime.bench.figures import Slice
+from pyruntime.bench.request_bytes import request_bytes
 from pyruntime.bench.steps import Callers, StatsSums
 from pyruntime.bench.tensors import Array, Inputs
 from pyruntime.config import ModelOptions
 from pyruntime.errors import EngineError, Unavailable
-from pyruntime.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from pyruntime.model import Model
 
-__all__ = ["Codec", "GrpcStep", "Server", "request_bytes"]
+__all__ = ["Codec", "GrpcStep", "Server"]
 
 KINDS = ("unix", "tcp")
 _DRAIN_S = 5.0
@@ -44,27 +44,6 @@ class Codec:
         """Microseconds to decode a request and to encode its response."""
         _, _, times_ns = _probe.measure_codec(self._registry, self._request, seconds)
         return float(np.median(times_ns)) / 1e3
-
-
-def request_bytes(model: str, version: str, specs: Sequence[TensorSpec], inputs: Inputs) -> bytes:
-    """A ModelInferRequest with raw contents."""
-    from pyruntime.frontends import protocol
-
-    request = protocol.message_class("ModelInferRequest")(model_name=model, model_version=version)
-    for spec in specs:
-        array = inputs[spec.name]
-        datatype = _core.data_type_protocol_name(spec.dtype)
-        request.inputs.add(name=spec.name, datatype=datatype, shape=array.shape)
-        request.raw_input_contents.append(_to_raw(array))
-    data: bytes = request.SerializeToString()
-    return data
-
-
-def _to_raw(array: Array) -> bytes:
-    if array.dtype != object:
-        return array.tobytes()
-    texts = [text.encode() for text in array.flat]
-    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)
 
 
 def _from_raw(raw: bytes, dtype: str, shape: Sequence[int]) -> Array:

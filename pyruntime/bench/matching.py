@@ -8,7 +8,7 @@ from typing import Any
 
 from pyruntime.bench.differences import Side, Unmatched
 from pyruntime.bench.results import Results
-from pyruntime.bench.sources import Entry, Source, of_results, read_source
+from pyruntime.bench.sources import Entry, Source, of_results, read_sources
 from pyruntime.errors import InvalidInput
 
 __all__ = ["Group", "Input", "Place", "describe", "match", "read_groups", "split"]
@@ -51,20 +51,20 @@ def read_groups(
     ]
     if not all(several):
         raise InvalidInput("compare: expected at least one file a side, got none")
-    sources = [tuple(_source(item) for item in items) for items in several]
+    sources = [tuple(one for item in items for one in _sources(item)) for items in several]
     kinds = {source.kind: source.file for group in sources for source in group}
     if len(kinds) > 1:
         found = ", ".join(f"{file} is of {kind}" for kind, file in kinds.items())
         raise InvalidInput(f"compare: expected files of one kind, got several: {found}")
     names = list(labels) if labels is not None else _labels(sources)
     return [
-        Group(Side(name, tuple(source.file for source in group)), group)
+        Group(Side(name, tuple(dict.fromkeys(source.file for source in group))), group)
         for name, group in zip(names, sources, strict=True)
     ]
 
 
-def _source(item: Input) -> Source:
-    return of_results(item, "results") if isinstance(item, Results) else read_source(item)
+def _sources(item: Input) -> list[Source]:
+    return of_results(item, "results") if isinstance(item, Results) else read_sources(item)
 
 
 def _labels(groups: Sequence[Sequence[Source]]) -> list[str]:

@@ -74,6 +74,7 @@ class Repetition:
     peak_bytes: of its resident memory.
     batch_rows: runs of the engine by their rows, None where the server does not say.
     gpu: "utilization", "memory_bytes", "sm_clock_mhz", "energy_j"; None without one.
+    round: the number of the process that measured it, where there were several.
     others_share: of all processors of this machine, what neither the generator nor the server used
     but others; None where that is unknown.
     """
@@ -89,6 +90,7 @@ class Repetition:
     batch_rows: Mapping[int, int] | None = None
     gpu: Mapping[str, float] | None = None
     others_share: float | None = None
+    round: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class Measurement:
     generator_share: of the load generator's own limit that was used; from 0.5 on, what was
     measured may be the generator and `warnings` says so. None where that was not measured.
     warmup_s: that passed before the first repetition.
+    rounds: where several processes measured it, the figures of each by its number; `figures` are
+    then their means, and `ci` knows what changes from one to the next.
     is_complete: false where the measurement ended early (a server that died): what is here is
     what there was until then.
     """
@@ -119,6 +123,7 @@ class Measurement:
     generator_share: float | None = None
     is_complete: bool = True
     warnings: tuple[str, ...] = ()
+    rounds: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,8 @@ def _heading(results: Results) -> str:
             ", ".join(f"{name} {version}" for name, version in versions.items() if version),
         ),
     ]
+    if (rounds := print_.get("options", {}).get("rounds", 1)) > 1:
+        rows.append(("rounds", f"{rounds} processes; figures are means of theirs"))
     if server is not None:
         about = " ".join(filter(None, (server.get("name"), server.get("version"))))
         rows.insert(0, ("server", about or "does not say what it is"))
@@ -137,7 +139,7 @@ def _model(name: str, facts: Mapping[str, object]) -> str:
     if facts.get("sha256"):
         words.append(f"sha256 {str(facts['sha256'])[:12]}")
     if facts.get("parameters") is not None:
-        words.append(f"{_si(float(str(facts['parameters']))).strip()} parameters")
+        words.append(f"{_si(float(str(facts['parameters']))).strip()} weights")
     if facts.get("flops_per_request") is not None:
         words.append(f"{_si(float(str(facts['flops_per_request'])))}FLOP a request")
     return ", ".join(words)

@@ -14,7 +14,7 @@ from pyruntime.bench.results import Measurement, Results
 from pyruntime.bench.summary import FIGURES, figure
 from pyruntime.errors import InvalidInput
 
-__all__ = ["Entry", "Source", "Stated", "of_results", "read_source"]
+__all__ = ["Entry", "Source", "Stated", "of_results", "read_sources"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,11 @@ class Source:
     warnings: tuple[str, ...] = field(default=())
 
 
-def read_source(path: str | os.PathLike[str]) -> Source:
-    """Read one file. Raises InvalidInput that says what it is instead."""
+def read_sources(path: str | os.PathLike[str]) -> list[Source]:
+    """Read one file, whose rounds are a run each.
+
+    Raises InvalidInput that says what it is instead.
+    """
     where = os.fspath(path)
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -91,13 +94,22 @@ def read_source(path: str | os.PathLike[str]) -> Source:
     )
 
 
-def of_results(results: Results, where: str) -> Source:
-    """Results that are in memory."""
+def of_results(results: Results, where: str) -> list[Source]:
+    """Results that are in memory: a run, or one for each of its rounds."""
+    numbers = sorted({number for one in results.measurements for number in one.rounds})
+    return [_of_round(results, where, number) for number in numbers or (None,)]
+
+
+def _of_round(results: Results, where: str, number: int | None) -> Source:
     return Source(
         file=where,
         kind="results",
         fingerprint=results.fingerprint,
-        entries=tuple(_entry(each) for each in results.measurements),
+        entries=tuple(
+            _entry(each, number)
+            for each in results.measurements
+            if number is None or number in each.rounds
+        ),
         subject=("model", "target", "device", "provider", "threads", "instances", "max_rows"),
         default_figures=(
             *("p50_us", "p99_us", "requests_per_s", "max_rate_per_s"),
@@ -107,21 +119,29 @@ def of_results(results: Results, where: str) -> Source:
     )
 
 
-def _entry(measurement: Measurement) -> Entry:
+def _entry(measurement: Measurement, round_: int | None) -> Entry:
+    """round_: of which alone, None: of all."""
+    repetitions = measurement.repetitions
+    stated, ci = measurement.figures, measurement.ci
+    if round_ is not None:
+        repetitions = tuple(one for one in repetitions if one.round == round_)
+        stated, ci = measurement.rounds[round_], {}
     figures: dict[str, Observed] = {}
-    for name, value in measurement.figures.items():
-        values = figure(measurement.repetitions, name) if name in FIGURES else []
-        figures[name] = values or Stated(value, measurement.ci.get(name))
+    for name, value in stated.items():
+        values = figure(repetitions, name) if name in FIGURES else []
+        figures[name] = values or Stated(value, ci.get(name))
     configuration = {k: v for k, v in asdict(measurement.configuration).items() if v is not None}
     warnings = list(measurement.warnings)
     if not measurement.is_complete:
         warnings.insert(0, "ended early; these are the figures until then")
-    shares = [one.others_share for one in measurement.repetitions if one.others_share is not None]
+    if round_ is not None and round_ != min(measurement.rounds):
+        warnings = []  # they are about all rounds, and said once
+    shares = [one.others_share for one in repetitions if one.others_share is not None]
     others_share = float(np.mean(shares)) if shares else None
     return Entry(configuration, figures, tuple(warnings), others_share)
 
 
-def _of_results_json(value: dict[str, Any], where: str) -> Source:
+def _of_results_json(value: dict[str, Any], where: str) -> list[Source]:
     return of_results(from_json(value, where=where), where)
 
 
@@ -197,8 +217,14 @@ def _kind_of(value: object) -> str:
     return f"an object with the keys {keys}" if keys else "an empty object"
 
 
-_KINDS: tuple[tuple[Callable[[dict[str, Any]], bool], Callable[..., Source]], ...] = (
+_KINDS: tuple[tuple[Callable[[dict[str, Any]], bool], Callable[..., list[Source]]], ...] = (
     (lambda value: str(value.get("schema", "")).startswith("pyruntime-bench/"), _of_results_json),
-    (lambda value: {"steps", "turns", "slice_ms"} <= set(value), _of_ledger),
-    (lambda value: {"benchmarks", "machine_info"} <= set(value), _of_pytest_benchmark),
+    (
+        lambda value: {"steps", "turns", "slice_ms"} <= set(value),
+        lambda value, where: [_of_ledger(value, where)],
+    ),
+    (
+        lambda value: {"benchmarks", "machine_info"} <= set(value),
+        lambda value, where: [_of_pytest_benchmark(value, where)],
+    ),
 )

@@ -107,5 +107,7 @@ def half_width(values: Sequence[float]) -> float:
     if len(values) < 2:
         return float("inf")
     low, high = interval(np.array(values))
+    if low == high:  # also where nothing failed, of which there is no share
+        return 0.0
     median = float(np.median(values))
     return (high - low) / 2 / median if median > 0 else float("inf")

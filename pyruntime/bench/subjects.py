@@ -1,26 +1,21 @@
-"""What a run measures: models of files or a repository, loaded here or served elsewhere."""
+"""What a run measures: models of files or a repository, which may be loaded here."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pyruntime import _core, repository
+from pyruntime import repository
 from pyruntime.bench.grid import Placement
 from pyruntime.bench.load.target import Target
-from pyruntime.bench.tensors import Array, Inputs
+from pyruntime.bench.tensors import Inputs
 from pyruntime.config import ModelOptions
-from pyruntime.errors import InvalidInput, PyRuntimeError, Unavailable
-from pyruntime.tensors import DTYPES, TensorSpec
+from pyruntime.errors import InvalidInput
+from pyruntime.tensors import TensorSpec
 
-if TYPE_CHECKING:
-    from pyruntime.client import Client
-
-__all__ = ["Loaded", "Remote", "Subject", "find_subjects", "load_here", "server_address"]
-
-_CONNECT_S = 5.0
+__all__ = ["Loaded", "Subject", "find_subjects", "load_here"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +28,6 @@ class Subject:
     name: str
     path: Path | None
     options: ModelOptions
-
-
-def server_address(target: str) -> str | None:
-    """`HOST:PORT` or `unix:PATH` of grpc://...; None in process. Raises InvalidInput."""
-    if target == "inproc":
-        return None
-    address = target.removeprefix("grpc://")
-    host, _, port = address.rpartition(":")
-    is_unix = address.startswith("unix:") and len(address) > len("unix:")
-    if address == target or not (is_unix or (host and port.isdigit() and int(port) < 65536)):
-        raise InvalidInput(
-            f"target: expected inproc, grpc://HOST:PORT or grpc://unix:PATH, got {target!r}"
-        )
-    return address
 
 
 def find_subjects(
@@ -126,94 +107,3 @@ def load_here(subject: Subject, placement: Placement) -> Iterator[Loaded]:
             placement=Placement.of(options),
             make_target=lambda inputs: InProcess(model, inputs),
         )
-
-
-class Remote:
-    """A server of the Open Inference Protocol. Raises Unavailable if there is none."""
-
-    def __init__(self, address: str, *, threads: int, connections: int, patience_s: float) -> None:
-        from pyruntime.client import Client
-
-        self._address = address
-        self._options = {
-            "threads": threads,
-            "connections": connections,
-            "patience_s": patience_s,
-        }
-        self._client: Client = Client(address)
-        try:
-            self.about = _about(self._client)
-        except BaseException:
-            self._client.close()
-            raise
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it is a process of this machine."""
-        from pyruntime.bench.load.process import ServerProcess
-
-        return ServerProcess.listening_on(self._address) is not None
-
-    def close(self) -> None:
-        """Give up the connection."""
-        self._client.close()
-
-    def load(self, subject: Subject, arrays: Mapping[str, Array]) -> Loaded:
-        """Ask what it takes; where the server does not say, the file or the arrays do."""
-        metadata = self._client.metadata(subject.name, timeout_s=_CONNECT_S)
-        specs = tuple(map(_to_spec, metadata.inputs))
-        if not specs and subject.path is not None:
-            with load_here(subject, Placement()) as loaded:
-                specs = loaded.specs
-        if not specs:
-            specs = tuple(_spec_of(name, array) for name, array in arrays.items())
-        if not specs:
-            raise InvalidInput(
-                f"model '{subject.name}': the server does not say what it takes: give the .onnx "
-                "file, or --inputs FILE.npz"
-            )
-        return Loaded(
-            specs=specs,
-            outputs=tuple(map(_to_spec, metadata.outputs)),
-            is_batchable=all(spec.shape[:1] == (-1,) for spec in specs),
-            placement=Placement(),
-            make_target=lambda inputs: self._make_target(subject.name, specs, inputs),
-        )
-
-    def _make_target(self, name: str, specs: Sequence[TensorSpec], inputs: Inputs) -> Target:
-        from pyruntime.bench.grpc_steps import request_bytes
-        from pyruntime.bench.load.over_grpc import OverGrpc
-
-        request = request_bytes(name, "", specs, inputs)
-        return OverGrpc(self._address, name, request, **self._options)  # type: ignore[arg-type]
-
-
-def _about(client: "Client") -> dict[str, Any]:
-    """What the server says of itself; it must at least be there."""
-    from pyruntime.frontends import protocol
-
-    request = protocol.message_class("ServerMetadataRequest")()
-    try:
-        answer = client.call(
-            protocol.path("ServerMetadata"),
-            request,
-            protocol.response_class("ServerMetadata"),
-            timeout_s=_CONNECT_S,
-        )
-    except Unavailable:
-        raise
-    except PyRuntimeError:
-        return {}  # it answers, but not this
-    return {"name": answer.name, "version": answer.version, "extensions": list(answer.extensions)}
-
-
-def _to_spec(tensor: Any) -> TensorSpec:
-    return TensorSpec(tensor.name, _DTYPE_OF.get(tensor.datatype, "float32"), tuple(tensor.shape))
-
-
-def _spec_of(name: str, array: Array) -> TensorSpec:
-    dtype = "string" if array.dtype.kind in "OSU" else array.dtype.name
-    return TensorSpec(name, dtype, (-1, *array.shape[1:]))
-
-
-_DTYPE_OF = {_core.data_type_protocol_name(dtype): dtype for dtype in DTYPES}

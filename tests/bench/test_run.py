@@ -230,7 +230,7 @@ def test_a_server_that_dies_leaves_what_was_measured(monkeypatch, tmp_path: Path
         left[0] = 3
         return done
 
-    monkeypatch.setattr(sys.modules["pyruntime.bench.point"], "warm_up", warm_up_first)
+    monkeypatch.setattr(sys.modules["pyruntime.bench.repeating"], "warm_up", warm_up_first)
 
     class Dying:
         """A target that only answers by a socket."""
@@ -279,8 +279,8 @@ def test_a_server_that_dies_leaves_what_was_measured(monkeypatch, tmp_path: Path
         def close(self):
             pass
 
-    running = sys.modules["pyruntime.bench.running"]
-    monkeypatch.setattr(running, "Remote", Remote)
+    grid_run = sys.modules["pyruntime.bench.grid_run"]
+    monkeypatch.setattr(grid_run, "Remote", Remote)
     file = tmp_path / "kept.json"
     results = run(
         "m",

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from pyruntime.bench.find_rate import Slo, find_rate
-from pyruntime.bench.point import How, poisson_times
+from pyruntime.bench.how import How
+from pyruntime.bench.sending import poisson_times
 from pyruntime.bench.steady import FEWEST, half_width, repeat_until_steady, warm_up
 from pyruntime.errors import InvalidInput
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from grpc_calling import ROWS
+from pems_for_tests import make_pems
 
 from pyruntime import InvalidInput, PyRuntimeError, Unavailable
 from pyruntime.cli import main
@@ -19,35 +20,9 @@ from pyruntime.client import Client, ClientTls
 from pyruntime.frontends import TlsFiles
 
 
-def openssl(*arguments: str, cwd: Path) -> None:
-    try:
-        subprocess.run(["openssl", *arguments], cwd=cwd, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed")
-
-
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make two authorities; the first signed `server` and `client`, the second `stranger`."""
-    folder = tmp_path_factory.mktemp("pems")
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    for name in ("ca", "other"):
-        files = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
-        openssl(
-            *("req", "-x509", *key, *files, "-days", "2", "-subj", f"/CN={name} authority"),
-            cwd=folder,
-        )
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name, authority in (("server", "ca"), ("client", "ca"), ("stranger", "other")):
-        files = ("-keyout", f"{name}.key", "-out", f"{name}.csr")
-        openssl("req", *key, *files, "-subj", f"/CN={name}", cwd=folder)
-        signer = ("-CA", f"{authority}.pem", "-CAkey", f"{authority}.key", "-CAcreateserial")
-        openssl(
-            *("x509", "-req", "-in", f"{name}.csr", *signer, "-out", f"{name}.pem"),
-            *("-days", "2", "-extfile", "names"),
-            cwd=folder,
-        )
-    return folder
+    return make_pems(tmp_path_factory.mktemp("pems"))
 
 
 def infer(address: str, tls: ClientTls | None) -> None:

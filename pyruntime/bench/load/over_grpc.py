@@ -4,26 +4,23 @@ Requests are serialised once and sent from C++; Python's gRPC module only looks 
 """
 
 import dataclasses
-from collections.abc import Mapping
 
 import numpy as np
 
 from pyruntime import _probe
-from pyruntime.bench.load.process import ServerProcess
-from pyruntime.bench.load.target import LoadResult, OnDone, Times, Usage, from_native
+from pyruntime.bench.load.grpc_target import GrpcTarget
+from pyruntime.bench.load.target import LoadResult, Times, from_native
 from pyruntime.client import Client
-from pyruntime.errors import PyRuntimeError
 from pyruntime.frontends import protocol
 
 __all__ = ["OverGrpc"]
 
 _CONNECT_S = 5.0
 _LIMIT_S = 0.1
-_CHECK_S = 60.0
 _LEAST_IN_FLIGHT = 32
 
 
-class OverGrpc:
+class OverGrpc(GrpcTarget):
     """See Target."""
 
     def __init__(
@@ -40,21 +37,11 @@ class OverGrpc:
 
         request: ModelInferRequest, serialised. threads: that generate; connections: of each.
         """
-        self._model = model
-        self._request = request
+        super().__init__(address, model, request, Client(address))
         self._threads = threads
         self._connections = connections
         self._patience_s = patience_s
-        self._client = Client(address)
-        try:
-            # As protobuf wrote it, of whatever server.
-            self._answer = self._client.infer_raw(request, timeout_s=_CHECK_S)
-        except BaseException:
-            self._client.close()
-            raise
         self._load = self._make_load(address)
-        self._process = ServerProcess.listening_on(address)
-        self._says_batches = True
         self._limits: dict[bool, float] = {}
 
     def closed(self, in_flight: int, seconds: float) -> LoadResult:
@@ -73,10 +60,6 @@ class OverGrpc:
         """See Target."""
         return from_native(self._load.open(times_ns, seconds))
 
-    def submit(self, on_done: OnDone) -> None:
-        """See Target."""
-        self._client.start_raw(self._request, on_done)
-
     def limit(self, *, is_open: bool, in_flight: int) -> float | None:
         """See Target; with many in flight, since one alone shows the socket and not what sends."""
         if is_open not in self._limits:
@@ -88,38 +71,6 @@ class OverGrpc:
                 responder.close()
             self._limits[is_open] = from_native(seen).requests_per_s
         return self._limits[is_open]
-
-    def usage(self) -> Usage:
-        """See Target; of the process that listens there, if it is on this machine."""
-        return self._process.usage() if self._process else Usage()
-
-    def batches(self) -> Mapping[int, int] | None:
-        """See Target; by Triton's call ModelStatistics."""
-        if not self._says_batches:
-            return None
-        try:
-            answer = self._client.statistics(self._model, timeout_s=_CHECK_S)
-        except PyRuntimeError:
-            self._says_batches = False
-            return None
-        sums: dict[int, int] = {}
-        for stats in answer.model_stats:
-            for batch in stats.batch_stats:
-                count = batch.compute_infer.count
-                sums[batch.batch_size] = sums.get(batch.batch_size, 0) + count
-        return sums
-
-    def explain(self) -> str:
-        """See Target."""
-        try:
-            self._client.infer_raw(self._request, timeout_s=_CHECK_S)
-        except PyRuntimeError as error:
-            return str(error)
-        return ""
-
-    def close(self) -> None:
-        """See Target."""
-        self._client.close()
 
     def _make_load(self, address: str) -> _probe.GrpcLoad:
         return _probe.GrpcLoad(

@@ -13,6 +13,7 @@ from pyruntime.bench.events import (
     OnEvent,
     Planned,
     Repeated,
+    RoundBegun,
     Searched,
     Started,
 )
@@ -67,6 +68,8 @@ class _Lines:
                 self._points = points
                 for warning in warnings:
                     self._say(f"warning: {warning}")
+            case RoundBegun(number, rounds):
+                self._say(f"round {number} of {rounds}")
             case Started(configuration, limit_s):
                 self._say(f"{self._place()} {_label(configuration)} (at most {limit_s:g} s)")
             case Searched(_, rate, figure_us, is_kept):
@@ -137,6 +140,8 @@ class _Live:
                 self._bars.update(self._all, total=points, status=f"0 of {points}")
                 for warning in warnings:
                     self._console.print(f"warning: {warning}", style="yellow", markup=False)
+            case RoundBegun(number, rounds):
+                self._bars.update(self._all, description=f"round {number} of {rounds}")
             case Started(configuration, _):
                 label = self._labels(configuration)[-1]
                 self._bars.reset(self._point, description=label, status="warm-up")
@@ -152,6 +157,8 @@ class _Live:
                     status=f"{repetitions} times, p50 {p50_us:.1f} us {known}",
                 )
             case Finished(measurement):
+                place = measurement.configuration
+                self._measured = [one for one in self._measured if one.configuration != place]
                 self._measured.append(measurement)
                 self._advance()
             case Left(skipped):

@@ -47,6 +47,7 @@ def add_parser(benches: Commands) -> None:
     )
     _add_what(parser)
     _add_load(parser)
+    _add_client(parser)
     _add_requests(parser)
     _add_how(parser)
     parser.set_defaults(run=run)
@@ -58,8 +59,8 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         "--target",
         metavar="TARGET",
         default="inproc",
-        help="inproc, grpc://HOST:PORT or grpc://unix:PATH of any server of the Open Inference "
-        "Protocol v2. Default: %(default)s",
+        help="inproc, or grpc://HOST:PORT, grpcs://HOST:PORT (TLS), grpc://unix:PATH of any server "
+        "of the Open Inference Protocol v2. Default: %(default)s",
     )
     group.add_argument(
         "--model-name",
@@ -103,6 +104,40 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_client(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how a server is sent requests")
+    group.add_argument(
+        "--client-threads",
+        metavar="N",
+        type=int,
+        default=1,
+        help="that send to a server. Default: %(default)s",
+    )
+    group.add_argument(
+        "--connections", metavar="N", type=int, default=1, help="of each. Default: %(default)s"
+    )
+    group.add_argument(
+        "--patience",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="without any answer, after which a server is given up. Default: %(default)g",
+    )
+    group.add_argument(
+        "--tls-ca",
+        metavar="FILE",
+        type=Path,
+        help="PEM, to check a server grpcs://... by. Default: the system's certificates",
+    )
+    group.add_argument("--tls-cert", metavar="FILE", type=Path, help="PEM, of this client")
+    group.add_argument("--tls-key", metavar="FILE", type=Path, help="PEM, of this client")
+    group.add_argument(
+        "--typed-contents",
+        action="store_true",
+        help="send values in the protocol's typed lists, for servers that read no raw bytes",
+    )
+
+
 def _add_load(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("load")
     group.add_argument(
@@ -130,23 +165,6 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         help="search for the highest rate that keeps --slo",
     )
     group.add_argument("--slo", metavar="FIGURE=TIME", help="such as p99=10ms")
-    group.add_argument(
-        "--client-threads",
-        metavar="N",
-        type=int,
-        default=1,
-        help="that send to a server. Default: %(default)s",
-    )
-    group.add_argument(
-        "--connections", metavar="N", type=int, default=1, help="of each. Default: %(default)s"
-    )
-    group.add_argument(
-        "--patience",
-        metavar="SECONDS",
-        type=float,
-        default=60.0,
-        help="without any answer, after which a server is given up. Default: %(default)g",
-    )
 
 
 def _add_requests(parser: argparse.ArgumentParser) -> None:
@@ -185,7 +203,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=float,
         default=10.0,
-        help="for each point at most. Default: %(default)g",
+        help="for each point, in each round, at most. Default: %(default)g",
     )
     group.add_argument(
         "--figure",
@@ -205,6 +223,14 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=float,
         help="length of each. Default: a share of --seconds",
+    )
+    group.add_argument(
+        "--rounds",
+        metavar="N",
+        type=int,
+        default=1,
+        help="processes, one after the other, that each load and measure everything: the intervals "
+        "then know what changes from one process to the next. Default: %(default)s",
     )
     group.add_argument(
         "--json", metavar="FILE", help="write the results there as they come; -: print them"
@@ -251,9 +277,14 @@ def run(args: Namespace) -> int:
             figure=args.figure,
             within=args.within / 100,
             repetition_s=args.repetition,
+            rounds=args.rounds,
             client_threads=args.client_threads,
             connections=args.connections,
             patience_s=args.patience,
+            tls_ca=args.tls_ca,
+            tls_cert=args.tls_cert,
+            tls_key=args.tls_key,
+            typed_contents=args.typed_contents,
             save=args.json if to_file else None,
             command=("pyruntime", *(shlex.quote(word) for word in sys.argv[1:])),
             on_event=on_event,
