@@ -85,11 +85,17 @@ class Client:
 
     address: `HOST:PORT` or `unix:PATH`.
     token: shown to servers that expect a bearer token.
+    service: what the server calls the protocol's service, where it has a name of its own.
     Threads: all calls from any.
     """
 
     def __init__(
-        self, address: str, *, tls: ClientTls | None = None, token: str | None = None
+        self,
+        address: str,
+        *,
+        tls: ClientTls | None = None,
+        token: str | None = None,
+        service: str = protocol.SERVICE,
     ) -> None:
         options = (
             ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
@@ -100,6 +106,7 @@ class Client:
         else:
             self._channel = grpc.secure_channel(address, _credentials(tls), options)
         self._address = address
+        self._service = service
         self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
 
     def __enter__(self) -> Client:
@@ -177,7 +184,17 @@ class Client:
         call.add_done_callback(tell)
 
     def _infer_raw(self) -> grpc.UnaryUnaryMultiCallable[bytes, bytes]:
-        return self._channel.unary_unary(protocol.path("ModelInfer"))
+        return self._channel.unary_unary(protocol.path("ModelInfer", self._service))
+
+    def server_metadata(self, *, timeout_s: float | None = None) -> Any:
+        """Fetch ServerMetadataResponse."""
+        request = protocol.message_class("ServerMetadataRequest")()
+        return self._call("ServerMetadata", timeout_s, request)
+
+    def is_ready(self, model: str, *, timeout_s: float | None = None) -> bool:
+        """Ask whether a model can be called."""
+        request = protocol.message_class("ModelReadyRequest")(name=model)
+        return bool(self._call("ModelReady", timeout_s, request).ready)
 
     def repository_index(self, *, ready_only: bool = False, timeout_s: float | None = None) -> Any:
         """Fetch RepositoryIndexResponse."""
@@ -238,7 +255,10 @@ class Client:
 
     def _call(self, name: str, timeout_s: float | None, request: Any) -> Any:
         return self.call(
-            protocol.path(name), request, protocol.response_class(name), timeout_s=timeout_s
+            protocol.path(name, self._service),
+            request,
+            protocol.response_class(name),
+            timeout_s=timeout_s,
         )
 
     def _error(self, name: str, error: grpc.RpcError) -> PyRuntimeError:

@@ -102,3 +102,37 @@ def test_bench_import_holds_the_package_against_numpy() -> None:
     figures = run("bench_import", "--turns", "1")
     assert figures["least_ms"]["pyruntime"] > 0
     assert figures["least_ms"].keys() == {"nothing", "numpy", "pyruntime"}
+
+
+def test_a_peer_without_its_programs_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS.parent))
+    from benchmarks.peers.peer import PEERS
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert PEERS["torchserve"].missing == "it takes java, which is not installed"
+    assert PEERS["pyruntime"].missing == ""
+
+
+def test_the_archive_of_torchserve_holds_the_handler_and_the_addresses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS.parent))
+    from benchmarks.peers.peer import PEERS, SERVERS, Start
+
+    # In place of torch-model-archiver: what it is told.
+    archiver = tmp_path / "bin" / "torch-model-archiver"
+    archiver.parent.mkdir()
+    archiver.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/told\n')
+    archiver.chmod(0o755)
+    python = archiver.parent / "python"
+    start = Start(tmp_path, python, tmp_path / "m.onnx", "m", (1001, 1002, 1003))
+    command = PEERS["torchserve"].command(start)
+    told = (tmp_path / "told").read_text()
+    assert f"--handler {SERVERS / 'torchserve_handler.py'}" in told
+    assert (SERVERS / "torchserve_handler.py").is_file()
+    config = (tmp_path / "config.properties").read_text().splitlines()
+    assert "grpc_inference_port=1001" in config
+    assert "inference_address=http://127.0.0.1:1002" in config
+    assert not [line for line in config if "0.0.0.0" in line]
+    assert "TS_OPEN_INFERENCE_PROTOCOL=oip" in command
+    assert command[-1] == "m=m.mar"

@@ -37,7 +37,6 @@ from pyruntime.client import Client
 from pyruntime.commands.table import table
 from pyruntime.config import ModelOptions
 from pyruntime.errors import PyRuntimeError
-from pyruntime.frontends import protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -87,7 +86,7 @@ def measure_model(
     with tempfile.TemporaryDirectory(prefix="pyruntime-peers-") as folder:
         start = Start(Path(folder), peer.python, model, model.stem, free_ports())
         if peer.protocol == "grpc":
-            with running(peer, start, lambda: grpc_answers(start)):
+            with running(peer, start, lambda: grpc_answers(peer, start)):
                 return run(
                     model,
                     target=f"grpc://127.0.0.1:{start.ports[0]}",
@@ -96,6 +95,8 @@ def measure_model(
                     seconds=how.seconds,
                     figure=how.figure,
                     within=how.within,
+                    typed_contents=peer.has_typed_contents,
+                    service=peer.service,
                 )
         with running(peer, start, lambda: rest_answers(peer, start, inputs)) as pid:
             target = OverRest(start.ports[0], peer.path, inputs, pid)
@@ -125,13 +126,10 @@ def inputs_of(model: Path) -> dict[str, np.ndarray]:
         )
 
 
-def grpc_answers(start: Start) -> bool:
-    request = protocol.message_class("ModelReadyRequest")(name=start.name)
-    answer = protocol.response_class("ModelReady")
+def grpc_answers(peer: Peer, start: Start) -> bool:
     try:
-        with Client(f"127.0.0.1:{start.ports[0]}") as client:
-            path = protocol.path("ModelReady")
-            return bool(client.call(path, request, answer, timeout_s=1.0).ready)
+        with Client(f"127.0.0.1:{start.ports[0]}", service=peer.service) as client:
+            return client.is_ready(start.name, timeout_s=1.0)
     except PyRuntimeError:
         return False
 
@@ -174,8 +172,8 @@ def main() -> int:
     rows = []
     for name in names:
         peer = PEERS[name]
-        if not peer.is_installed:
-            print(f"{name}: not installed (benchmarks/peers/install {name})", file=sys.stderr)
+        if peer.missing:
+            print(f"{name}: {peer.missing}", file=sys.stderr)
             continue
         print(f"{name} ...", file=sys.stderr, flush=True)
         results = measure(peer, models, loads, How(seconds=args.seconds))

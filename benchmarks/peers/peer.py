@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,6 +37,9 @@ class Peer:
     protocol: "grpc" of the Open Inference Protocol, or "rest" for JSON of its own.
     packages: for pip, in an environment of its own; none: this one.
     path: of requests, where the protocol is REST.
+    programs: that it takes beside its packages.
+    has_typed_contents: it reads the protocol's typed lists and no raw bytes.
+    service: what it calls the protocol's service.
     """
 
     name: str
@@ -42,6 +47,9 @@ class Peer:
     packages: tuple[str, ...]
     command: Command
     path: str = "/predict"
+    programs: tuple[str, ...] = ()
+    has_typed_contents: bool = False
+    service: str = "inference.GRPCInferenceService"
 
     @property
     def python(self) -> Path:
@@ -52,11 +60,16 @@ class Peer:
     @property
     def distributions(self) -> tuple[str, ...]:
         """The packages without their extras."""
-        return tuple(re.split(r"[\[<]", name)[0] for name in self.packages)
+        return tuple(re.split(r"[\[<=]", name)[0] for name in self.packages)
 
     @property
-    def is_installed(self) -> bool:
-        return self.python.exists()
+    def missing(self) -> str:
+        """What keeps it from being measured; empty: nothing."""
+        if absent := [name for name in self.programs if shutil.which(name) is None]:
+            return f"it takes {', '.join(absent)}, which is not installed"
+        if not self.python.exists():
+            return f"not installed (benchmarks/peers/install {self.name})"
+        return ""
 
     def environment(self, start: Start) -> Mapping[str, str]:
         """Beside what this process has."""
@@ -114,6 +127,35 @@ def _ray_serve(start: Start) -> list[str]:
     return [str(start.python), str(SERVERS / "ray_serve_app.py")]
 
 
+def _torchserve(start: Start) -> list[str]:
+    bin_ = start.python.parent
+    store = start.folder / "store"
+    store.mkdir()
+    archive = [bin_ / "torch-model-archiver", "--model-name", start.name, "--version", "1.0"]
+    archive += ["--serialized-file", start.model, "--export-path", store]
+    archive += ["--handler", SERVERS / "torchserve_handler.py"]
+    subprocess.run(archive, check=True, capture_output=True, cwd=start.folder)
+    grpc, http, management = start.ports
+    config = {
+        **dict.fromkeys(("inference_address", "management_address"), f"http://127.0.0.1:{http}"),
+        "enable_metrics_api": "false",
+        "initial_worker_port": http,  # in the name of its socket, which lies in /tmp
+        "grpc_inference_address": "127.0.0.1",
+        "grpc_inference_port": grpc,
+        "grpc_management_address": "127.0.0.1",
+        "grpc_management_port": management,
+        "default_workers_per_model": 1,
+        "disable_token_authorization": "true",
+    }
+    lines = [f"{name}={value}" for name, value in config.items()]
+    (start.folder / "config.properties").write_text("\n".join(lines) + "\n")
+    # Its file with the process's number lies in TMPDIR, where there can be one of it.
+    command = ["env", f"TMPDIR={start.folder}", "TS_OPEN_INFERENCE_PROTOCOL=oip"]
+    command += [str(bin_ / "torchserve"), "--start", "--foreground", "--no-config-snapshots"]
+    command += ["--ts-config", str(start.folder / "config.properties")]
+    return [*command, "--model-store", str(store), "--models", f"{start.name}={start.name}.mar"]
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -123,6 +165,24 @@ PEERS = {
         Peer("kserve", "grpc", ("kserve", "onnxruntime", "numpy"), _kserve),
         Peer("bentoml", "rest", ("bentoml", "onnxruntime", "numpy"), _bentoml),
         Peer("litserve", "rest", ("litserve", "onnxruntime", "numpy"), _litserve),
+        # It does not name PyYAML. Of torch pip takes the build without CUDA, 2.13.0+cpu, where one
+        # of its indexes or folders has it, since that sorts higher.
+        Peer(
+            "torchserve",
+            "grpc",
+            (
+                "torch==2.13.0",
+                "torchserve",
+                "torch-model-archiver",
+                "pyyaml",
+                "onnxruntime",
+                "numpy",
+            ),
+            _torchserve,
+            programs=("java",),
+            has_typed_contents=True,
+            service="org.pytorch.serve.grpc.openinference.GRPCInferenceService",
+        ),
         Peer("ray", "rest", ("ray[serve]", "onnxruntime", "numpy"), _ray_serve),
     )
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,8 +14,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from benchmarks.peers.peer import ENVIRONMENTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from benchmarks.peers.peer import Peer, Start
 
@@ -52,12 +56,20 @@ def running(peer: Peer, start: Start, is_ready: Callable[[], bool]) -> Iterator[
         deadline = time.monotonic() + READY_S
         while not is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                said = log.read_text(errors="replace").strip().splitlines()[-8:]
-                raise RuntimeError("\n  ".join([f"{peer.name} did not become ready:", *said]))
+                raise RuntimeError(_why_not(peer, log))
             time.sleep(0.2)
         yield process.pid
     finally:
         stop(process)
+
+
+def _why_not(peer: Peer, log: Path) -> str:
+    """The end of what it said; all of it is kept, since the cause is often further up."""
+    kept = ENVIRONMENTS / f"{peer.name}.log"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(log, kept)
+    last = log.read_text(errors="replace").strip().splitlines()[-8:]
+    return "\n  ".join([f"{peer.name} did not become ready ({kept} has all it said):", *last])
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:

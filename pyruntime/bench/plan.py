@@ -23,6 +23,7 @@ class ClientOptions:
     ca, certificate, key: PEM files, where the target is grpcs://; without `ca` the system's
     certificates vouch for the server.
     is_typed: values travel in the protocol's typed lists instead of as raw bytes.
+    service: what the server calls the protocol's service, where it has a name of its own.
     """
 
     threads: int = 1
@@ -32,6 +33,12 @@ class ClientOptions:
     certificate: Path | None = None
     key: Path | None = None
     is_typed: bool = False
+    service: str | None = None
+
+    @property
+    def named(self) -> dict[str, str]:
+        """`service` as an argument, if there is one."""
+        return {} if self.service is None else {"service": self.service}
 
     def check(self, *, is_tls: bool) -> None:
         """Raises InvalidInput that names the option."""

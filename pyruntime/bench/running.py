@@ -55,6 +55,7 @@ def run(
     tls_cert: str | os.PathLike[str] | None = None,
     tls_key: str | os.PathLike[str] | None = None,
     typed_contents: bool = False,
+    service: str | None = None,
     save: str | os.PathLike[str] | None = None,
     command: Sequence[str] = (),
     on_event: OnEvent | None = None,
@@ -81,6 +82,7 @@ def run(
     client_threads, connections (of each): of the generator over gRPC; patience_s: without any
         answer, after which a server is given up. tls_ca, tls_cert, tls_key: PEM files for grpcs://.
         typed_contents: send values in the protocol's typed lists, for servers without raw ones.
+        service: of a server that has its own name for inference.GRPCInferenceService.
     save: a file that is written as it goes, so that what was measured is kept.
     on_event: is told what happens, on this thread; see pyruntime.bench.events.
 
@@ -115,6 +117,7 @@ def run(
             certificate=_path(tls_cert),
             key=_path(tls_key),
             is_typed=typed_contents,
+            service=service,
         ),
         rounds=rounds,
     )

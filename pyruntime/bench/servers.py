@@ -60,7 +60,7 @@ class Remote:
         options, tls = self._options, None
         if self._address.is_tls:
             tls = ClientTls(options.ca, options.certificate, options.key)
-        return Client(self._address.text, tls=tls)
+        return Client(self._address.text, tls=tls, **self._options.named)
 
     @property
     def is_here(self) -> bool:
@@ -120,21 +120,14 @@ class Remote:
             threads=options.threads,
             connections=options.connections,
             patience_s=options.patience_s,
+            **options.named,
         )
 
 
 def _about(client: "Client") -> dict[str, Any]:
     """What the server says of itself; it must at least be there."""
-    from pyruntime.frontends import protocol
-
-    request = protocol.message_class("ServerMetadataRequest")()
     try:
-        answer = client.call(
-            protocol.path("ServerMetadata"),
-            request,
-            protocol.response_class("ServerMetadata"),
-            timeout_s=_CONNECT_S,
-        )
+        answer = client.server_metadata(timeout_s=_CONNECT_S)
     except Unavailable:
         raise
     except PyRuntimeError:

@@ -30,6 +30,7 @@ pytest.importorskip("psutil")
 
 MLP = Path(__file__).parents[1] / "models" / "mlp_64_256_256_10.onnx"
 SHORT = {"seconds": 0.3, "repetition_s": 0.05}
+INPUTS = {"x": np.ones((1, 64), np.float32)}
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +223,9 @@ def test_a_server_is_measured_with_typed_lists_too(server: str, pems: Path) -> N
     target = f"grpcs://{server}"
     (one,) = run(MLP.stem, target=target, typed_contents=True, **files(pems), **SHORT).measurements
     assert one.figures["errors_share"] == 0
+
+
+def test_another_name_of_the_service_is_what_is_called(server: str, pems: Path) -> None:
+    target = f"grpcs://{server}"
+    results = run(MLP.stem, target=target, service="other.Service", inputs=INPUTS, **files(pems))
+    assert "UNIMPLEMENTED" in results.skipped[0].reason

@@ -32,15 +32,18 @@ class OverGrpc(GrpcTarget):
         threads: int = 1,
         connections: int = 1,
         patience_s: float = 60.0,
+        service: str = protocol.SERVICE,
     ) -> None:
         """Send one request to see that it is answered; raises what that fails with.
 
         request: ModelInferRequest, serialised. threads: that generate; connections: of each.
+        service: its name on the wire.
         """
-        super().__init__(address, model, request, Client(address))
+        super().__init__(address, model, request, Client(address, service=service))
         self._threads = threads
         self._connections = connections
         self._patience_s = patience_s
+        self._path = protocol.path("ModelInfer", service)
         self._load = self._make_load(address)
         self._limits: dict[bool, float] = {}
 
@@ -75,7 +78,7 @@ class OverGrpc(GrpcTarget):
     def _make_load(self, address: str) -> _probe.GrpcLoad:
         return _probe.GrpcLoad(
             address,
-            protocol.path("ModelInfer"),
+            self._path,
             self._request,
             self._threads,
             self._connections,

@@ -12,7 +12,64 @@ from pyruntime.errors import InvalidInput
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["check_json", "dim", "numbers", "rates", "show", "words"]
+__all__ = [
+    "add_dim",
+    "add_json",
+    "add_options",
+    "add_rows",
+    "add_seed",
+    "check_json",
+    "dim",
+    "numbers",
+    "rates",
+    "show",
+    "words",
+]
+
+
+# Of a parser or a group of it.
+Arguments = argparse._ActionsContainer
+
+
+def add_rows(arguments: Arguments) -> None:
+    """Add --rows."""
+    arguments.add_argument(
+        "--rows", metavar="N", type=int, default=1, help="of each request. Default: %(default)s"
+    )
+
+
+def add_dim(arguments: Arguments, *, default: int | None = None) -> None:
+    """Add --dim. default: what is taken where none is given; None: it must be."""
+    said = "" if default is None else f". Default: {default}"
+    arguments.add_argument(
+        "--dim",
+        metavar="NAME=SIZE",
+        type=dim,
+        action="append",
+        default=[],
+        help="size of a dynamic dimension other than the rows, by its symbol or as INPUT.AXIS; "
+        f"may be given again{said}",
+    )
+
+
+def add_seed(arguments: Arguments, *, of: str = "of the random inputs") -> None:
+    """Add --seed."""
+    arguments.add_argument("--seed", metavar="N", type=int, default=0, help=of)
+
+
+def add_options(arguments: Arguments, *, also: str = "") -> None:
+    """Add --options."""
+    arguments.add_argument(
+        "--options",
+        metavar="FILE",
+        type=Path,
+        help=f"a model.toml with fields of pyruntime.ModelOptions{also}",
+    )
+
+
+def add_json(arguments: Arguments) -> None:
+    """Add --json, for show()."""
+    arguments.add_argument("--json", metavar="FILE", help="write the figures there; -: print them")
 
 
 def numbers(text: str) -> tuple[int, ...]:

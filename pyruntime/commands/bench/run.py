@@ -9,7 +9,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyruntime.commands.bench.arguments import dim, numbers, rates, words
+from pyruntime.commands.bench.arguments import (
+    add_dim,
+    add_options,
+    add_seed,
+    numbers,
+    rates,
+    words,
+)
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -96,12 +103,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
         default=(),
         help="the scheduler's largest batch. Default: auto",
     )
-    group.add_argument(
-        "--options",
-        metavar="FILE",
-        type=Path,
-        help="a model.toml with fields of pyruntime.ModelOptions",
-    )
+    add_options(group)
 
 
 def _add_client(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +137,11 @@ def _add_client(parser: argparse.ArgumentParser) -> None:
         "--typed-contents",
         action="store_true",
         help="send values in the protocol's typed lists, for servers that read no raw bytes",
+    )
+    group.add_argument(
+        "--service",
+        metavar="NAME",
+        help="of the server's gRPC service, where it is not inference.GRPCInferenceService",
     )
 
 
@@ -184,16 +191,8 @@ def _add_requests(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="instead of random values; may be faster than real data",
     )
-    group.add_argument(
-        "--dim",
-        metavar="NAME=SIZE",
-        type=dim,
-        action="append",
-        default=[],
-        help="size of a dynamic dimension other than the rows, by its symbol or as INPUT.AXIS; "
-        "may be given again",
-    )
-    group.add_argument("--seed", metavar="N", type=int, default=0, help="of values and arrivals")
+    add_dim(group)
+    add_seed(group, of="of values and arrivals")
 
 
 def _add_how(parser: argparse.ArgumentParser) -> None:
@@ -285,6 +284,7 @@ def run(args: Namespace) -> int:
             tls_cert=args.tls_cert,
             tls_key=args.tls_key,
             typed_contents=args.typed_contents,
+            service=args.service,
             save=args.json if to_file else None,
             command=("pyruntime", *(shlex.quote(word) for word in sys.argv[1:])),
             on_event=on_event,
