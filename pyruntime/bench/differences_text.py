@@ -1,6 +1,5 @@
 """A comparison as text for a terminal."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from statistics import median
@@ -8,11 +7,10 @@ from typing import Any
 
 from pyruntime.bench import quantities
 from pyruntime.bench.differences import Check, Difference, Differences
-from pyruntime.commands.table import table
+from pyruntime.commands.table import table, wrap
 
 __all__ = ["differences_text"]
 
-_WIDTH = 100
 # From here on "no difference" says little more than that it was not measured well.
 _NOISY = 0.25
 
@@ -22,7 +20,7 @@ def differences_text(found: Differences) -> str:
     common = _common(found)
     parts = [_heading(found, common)]
     if found.warnings:
-        parts.append("\n".join(_wrap(f"! {text}") for text in found.warnings))
+        parts.append("\n".join(wrap(f"! {text}") for text in found.warnings))
     for _, rows in groupby(found.rows, key=lambda row: id(row.configuration)):
         parts.append(_block(found, list(rows), common))
     if found.unmatched:
@@ -136,7 +134,7 @@ def _in_short(found: Differences, common: Mapping[str, Any]) -> str:
             f"unknown: {unknown} of {len(found.rows)} figures, which were measured once or say no "
             "interval"
         )
-    return "IN SHORT\n" + "\n".join(map(_wrap, lines or ["nothing to compare"]))
+    return "IN SHORT\n" + "\n".join(map(wrap, lines or ["nothing to compare"]))
 
 
 def _largest(figure: str, rows: Sequence[Difference], count: int, common: Mapping[str, Any]) -> str:
@@ -156,9 +154,3 @@ def _largest(figure: str, rows: Sequence[Difference], count: int, common: Mappin
 
 def _describe(configuration: Mapping[str, Any], common: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} {v}" for k, v in configuration.items() if k not in common)
-
-
-def _wrap(text: str) -> str:
-    return textwrap.fill(
-        text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
-    )

@@ -94,11 +94,15 @@ def _cgroup_cores() -> float | None:
 
 
 def _telemetry() -> list[str]:
+    """Of this process alone: a server's environment is known to who starts it.
+
+    The core switches it off for what it loads, but cannot for what Python has loaded before.
+    """
     if os.environ.get("ORT_DISABLE_TELEMETRY") == "1" or "onnxruntime" not in sys.modules:
         return []
     return [
-        "telemetry: the Python module onnxruntime was imported with its telemetry on, which has a "
-        "thread of its own; export ORT_DISABLE_TELEMETRY=1"
+        "telemetry: this process has imported the Python module onnxruntime with its telemetry on, "
+        "which has a thread of its own; export ORT_DISABLE_TELEMETRY=1 before it starts"
     ]
 
 

@@ -7,11 +7,10 @@ from itertools import groupby
 from typing import Any
 
 from pyruntime.bench.ledger import Interval, Ledger, Step
-from pyruntime.commands.table import table
+from pyruntime.commands.table import WIDTH, table, wrap
 
 __all__ = ["ledger_text"]
 
-_WIDTH = 100
 # What a delta is made of is named down to this share of it.
 _SMALLEST_SHARE = 0.02
 
@@ -24,7 +23,7 @@ def ledger_text(ledger: Ledger) -> str:
     notes += [f"skipped: {item.name}: {item.reason}" for item in ledger.skipped]
     notes += ledger.warnings
     if notes:
-        parts.append("\n".join(_wrap(f"! {note}", "  ") for note in notes))
+        parts.append("\n".join(wrap(f"! {note}") for note in notes))
     for in_flight, steps in groupby(ledger.steps, key=lambda step: step.in_flight):
         parts.append(_block(ledger, in_flight, list(steps)))
     parts.append(_in_short(ledger))
@@ -61,11 +60,11 @@ def _heading(print_: Mapping[str, Any]) -> str:
         (
             "engine",
             f"{', '.join(print_['provider'])}; threads: {threads['intra_op']} intra-op, "
-            f"{threads['inter_op']} inter-op; batches of at most "
-            f"{print_['options']['batching']['max_rows']} rows",
+            f"{threads['inter_op']} inter-op; "
+            f"{_batches(print_['options']['batching']['max_rows'])}",
         ),
     ]
-    return "\n".join(_wrap(f"{name:9}  {text}", " " * 11) for name, text in rows)
+    return "\n".join(wrap(f"{name:9}  {text}", indent=" " * 11) for name, text in rows)
 
 
 def _block(ledger: Ledger, in_flight: int, steps: Sequence[Step]) -> str:
@@ -163,6 +162,12 @@ def _digits(value: float) -> str:
     return ".2f" if size < 10 else ".1f" if size < 100 else ".0f"
 
 
+def _batches(max_rows: object) -> str:
+    return (
+        "batches as large as pays" if max_rows == "auto" else f"batches of at most {max_rows} rows"
+    )
+
+
 def _bytes(size: int) -> str:
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
@@ -170,14 +175,10 @@ def _bytes(size: int) -> str:
     return f"{size} bytes"
 
 
-def _wrap(text: str, indent: str) -> str:
-    return textwrap.fill(text, _WIDTH, subsequent_indent=indent, break_on_hyphens=False)
-
-
 def _beside(left: str, width: int, text: str) -> str:
     """Put `text` right of a column of that width, in as many lines as it needs."""
     # A name and its figure stay together.
     tied = re.sub(r" ([-+\d])", "\N{NO-BREAK SPACE}\\1", text)
-    lines = textwrap.wrap(tied, _WIDTH - width, break_on_hyphens=False) or [""]
+    lines = textwrap.wrap(tied, WIDTH - width, break_on_hyphens=False) or [""]
     padded = f"\n{' ' * width}".join(lines).replace("\N{NO-BREAK SPACE}", " ")
     return f"{left.ljust(width)}{padded}".rstrip()

@@ -4,7 +4,7 @@ from typing import Any
 
 from pyruntime.bench.deviations import Deviation, Worst
 from pyruntime.bench.parity_checking import Parity
-from pyruntime.commands.table import table
+from pyruntime.commands.table import table, wrap
 
 __all__ = ["parity_text"]
 
@@ -18,9 +18,13 @@ def parity_text(found: Parity) -> str:
         f"inputs     {found.samples} samples of {found.rows} {rows}, {found.inputs}"
     ]
     lines = [f"! {text}" for text in found.warnings]
-    lines += [f"! skipped: {item.name}: {item.reason}" for item in found.skipped]
+    lines += [
+        # A device's reason begins with its name.
+        f"! skipped: {item.name}: {item.reason.removeprefix(_named(item.name))}"
+        for item in found.skipped
+    ]
     if lines:
-        parts.append("\n".join(lines))
+        parts.append("\n".join(map(wrap, lines)))
     figures: list[tuple[str, ...]] = []
     worst: list[tuple[str, ...]] = []
     for variant in found.compared:
@@ -36,6 +40,11 @@ def parity_text(found: Parity) -> str:
         parts.append(table(worst, header=titles, right=(3, 4)))
     parts.append(_in_short(found))
     return "\n\n".join(parts)
+
+
+def _named(variant: str) -> str:
+    kind, _, name = variant.partition(" ")
+    return f"{kind} '{name}': "
 
 
 def _figures(item: Deviation) -> tuple[str, ...]:
@@ -73,6 +82,8 @@ def _in_short(found: Parity) -> str:
     lines = []
     if beyond:
         lines.append(f"beyond tolerance: {', '.join(beyond)}")
+    if not found.compared:
+        return f"IN SHORT\nnothing was compared; {len(found.skipped)} skipped"
     lines.append(
         f"{len(close)} of {len(found.compared)} variants agree with the reference, {len(same)} of "
         f"them to the last bit; {len(found.skipped)} skipped"

@@ -1,7 +1,9 @@
 """The values of the requests that are sent: random, zeros, or from a file."""
 
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,11 +89,12 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read arrays by name. Raises InvalidInput that names the file."""
     where = os.fspath(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since NumPy leaves it open where it is cut off.
+        with Path(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InvalidInput(f"{where}: expected an .npz file with an array for each input")
             return {name: file[name] for name in file.files}
     except OSError as error:
         raise InvalidInput(f"{where}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidInput(f"{where}: expected an .npz file, got an error: {error}") from None

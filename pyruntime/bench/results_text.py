@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from pyruntime.bench.results import Configuration, Measurement, Results
-from pyruntime.commands.table import table
+from pyruntime.commands.table import table, wrap
 
 __all__ = ["describe", "results_text", "row_of"]
 
@@ -26,7 +26,7 @@ def results_text(results: Results) -> str:
     """Lay them out: what was measured on what, the table, and what to know about it."""
     parts = [_heading(results)]
     if results.warnings:
-        parts.append("\n".join(f"! {warning}" for warning in results.warnings))
+        parts.append("\n".join(wrap(f"! {warning}") for warning in results.warnings))
     if results.measurements:
         labels = describe([each.configuration for each in results.measurements])
         rows = [
@@ -46,12 +46,12 @@ def results_text(results: Results) -> str:
             for label, measurement in zip(labels, results.measurements, strict=True)
             if "max_rate_per_s" in measurement.figures
         ]
-        parts += ["\n".join(lines) for lines in (found, notes) if lines]
+        parts += ["\n".join(map(wrap, lines)) for lines in (found, notes) if lines]
     if results.skipped:
         labels = describe([each.configuration for each in results.skipped])
         parts.append(
             "\n".join(
-                f"not measured: {label}: {each.reason}"
+                wrap(f"not measured: {label}: {each.reason}")
                 for label, each in zip(labels, results.skipped, strict=True)
             )
         )
@@ -131,7 +131,7 @@ def _heading(results: Results) -> str:
     if server is not None:
         about = " ".join(filter(None, (server.get("name"), server.get("version"))))
         rows.insert(0, ("server", about or "does not say what it is"))
-    return "\n".join(f"{name:<10} {text}" for name, text in rows)
+    return "\n".join(wrap(f"{name:<10} {text}", indent=" " * 11) for name, text in rows)
 
 
 def _model(name: str, facts: Mapping[str, object]) -> str:

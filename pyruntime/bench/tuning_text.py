@@ -3,7 +3,7 @@
 from pyruntime.bench import quantities
 from pyruntime.bench.choices import describe
 from pyruntime.bench.tuned import Trial, Tuning
-from pyruntime.commands.table import table
+from pyruntime.commands.table import table, wrap
 
 __all__ = ["tuning_text"]
 
@@ -20,7 +20,7 @@ def tuning_text(found: Tuning) -> str:
     notes = [f"! {text}" for text in found.warnings]
     notes += [f"! skipped: {_options(item.changes)}: {item.reason}" for item in found.skipped]
     if notes:
-        parts.append("\n".join(notes))
+        parts.append("\n".join(map(wrap, notes)))
     rows = [
         (
             str(trial.in_flight),

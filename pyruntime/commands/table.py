@@ -1,11 +1,21 @@
-"""Tables for terminals."""
+"""Tables and paragraphs for terminals."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+WIDTH = 100
+
+
+def wrap(text: str, *, indent: str = "  ") -> str:
+    """Break it into lines of `WIDTH`, all but the first indented; what is long stays whole."""
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def table(

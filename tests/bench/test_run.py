@@ -427,6 +427,14 @@ def test_arrays_that_do_not_fit_are_named(arrays, expected) -> None:
         run(MLP, inputs=arrays, rows=(2,), **SHORT)
 
 
+@pytest.mark.parametrize("content", [b"", b"nothing", b"PK\x03\x04 cut off"])
+def test_a_file_that_is_no_npz_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "rows.npz"
+    file.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"rows\.npz: expected an \.npz file"):
+        run(MLP, inputs=file)
+
+
 # The command
 
 

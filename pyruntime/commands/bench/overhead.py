@@ -6,7 +6,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyruntime.commands.bench.arguments import check_json, dim, numbers, show
+from pyruntime.commands.bench.arguments import (
+    add_dim,
+    add_json,
+    add_options,
+    add_rows,
+    add_seed,
+    check_json,
+    numbers,
+    show,
+)
 
 if TYPE_CHECKING:
     import argparse
@@ -25,9 +34,7 @@ def add_parser(benches: Commands) -> None:
         "the one before it and what that is made of.",
     )
     parser.add_argument("model", metavar="MODEL.onnx", type=Path)
-    parser.add_argument(
-        "--rows", metavar="N", type=int, default=1, help="of each request. Default: %(default)s"
-    )
+    add_rows(parser)
     parser.add_argument(
         "--in-flight",
         metavar="N,...",
@@ -42,23 +49,10 @@ def add_parser(benches: Commands) -> None:
         default=20.0,
         help="for everything; more makes the intervals narrower. Default: %(default)g",
     )
-    parser.add_argument(
-        "--dim",
-        metavar="NAME=SIZE",
-        type=dim,
-        action="append",
-        default=[],
-        help="size of a dynamic dimension other than the rows, by its symbol or as INPUT.AXIS; "
-        "may be given again. Default: 1",
-    )
-    parser.add_argument(
-        "--options",
-        metavar="FILE",
-        type=Path,
-        help="a model.toml with fields of pyruntime.ModelOptions, such as intra_op_threads = 2",
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random inputs")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there; -: print them")
+    add_dim(parser, default=1)
+    add_options(parser, also=", such as intra_op_threads = 2")
+    add_seed(parser)
+    add_json(parser)
     parser.set_defaults(run=run)
 
 

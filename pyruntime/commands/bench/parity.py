@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pyruntime.commands.bench.arguments import check_json, dim, show
+from pyruntime.commands.bench.arguments import (
+    add_dim,
+    add_json,
+    add_options,
+    add_rows,
+    add_seed,
+    check_json,
+    show,
+    words,
+)
 
 if TYPE_CHECKING:
+    import argparse
     from argparse import Namespace
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -30,17 +39,17 @@ def add_parser(benches: Commands) -> None:
     parser.add_argument(
         "--device",
         metavar="NAME,...",
-        type=_names,
+        type=words,
         default=("cpu",),
         help="the first is the reference's. Default: cpu",
     )
     parser.add_argument(
-        "--provider", metavar="NAME,...", type=_names, help="default: those of this ONNX Runtime"
+        "--provider", metavar="NAME,...", type=words, help="default: those of this ONNX Runtime"
     )
     parser.add_argument(
         "--vary",
         metavar="KIND,...",
-        type=_names,
+        type=words,
         help="of repeat, device, provider, optimization, threads, batch, precision. Default: all",
     )
     parser.add_argument(
@@ -51,22 +60,12 @@ def add_parser(benches: Commands) -> None:
         default=[],
         help="another file of the same model, such as a quantised one; may be given again",
     )
-    parser.add_argument(
-        "--rows", metavar="N", type=int, default=1, help="of each request. Default: %(default)s"
-    )
+    add_rows(parser)
     parser.add_argument(
         "--samples", metavar="N", type=int, default=16, help="requests. Default: %(default)s"
     )
-    parser.add_argument(
-        "--dim",
-        metavar="NAME=SIZE",
-        type=dim,
-        action="append",
-        default=[],
-        help="size of a dynamic dimension other than the rows, by its symbol or as INPUT.AXIS; "
-        "may be given again. Default: 1",
-    )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random inputs")
+    add_dim(parser, default=1)
+    add_seed(parser)
     parser.add_argument(
         "--inputs",
         metavar="FILE.npz",
@@ -83,10 +82,8 @@ def add_parser(benches: Commands) -> None:
         type=float,
         help="absolute. Default: 1e-5 of the output's root mean square; 2e-2 for float16",
     )
-    parser.add_argument(
-        "--options", metavar="FILE", type=Path, help="a model.toml, for all variants"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write the figures there; -: print them")
+    add_options(parser, also=", for all variants")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -94,6 +91,7 @@ def run(args: Namespace) -> int:
     """Compare, and print."""
     from pyruntime.bench import parity
     from pyruntime.bench.parity_text import parity_text
+    from pyruntime.bench.request_inputs import read_npz
     from pyruntime.config import read_model_options
 
     check_json(args.json)
@@ -106,7 +104,7 @@ def run(args: Namespace) -> int:
         samples=args.samples,
         dims=dict(args.dim),
         seed=args.seed,
-        inputs=_read(args.inputs) if args.inputs else None,
+        inputs=read_npz(args.inputs) if args.inputs else None,
         relative=args.rtol,
         absolute=args.atol,
         options=read_model_options(args.options) if args.options else None,
@@ -114,26 +112,3 @@ def run(args: Namespace) -> int:
     )
     show(found.to_json(), args.json, lambda: parity_text(found))
     return 0 if found.is_close else BEYOND
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names):
-        raise argparse.ArgumentTypeError(f"expected names as cpu,cuda:0, got {text!r}")
-    return names
-
-
-def _read(path: Path) -> dict[str, Any]:
-    import numpy as np
-
-    from pyruntime.errors import InvalidInput
-
-    try:
-        with np.load(path, allow_pickle=False) as loaded:
-            if not isinstance(loaded, np.lib.npyio.NpzFile):
-                raise InvalidInput(f"--inputs {path}: expected an .npz file, got a single array")
-            return {name: loaded[name] for name in loaded.files}
-    except OSError as error:
-        raise InvalidInput(f"--inputs {path}: {error.strerror or error}") from None
-    except (ValueError, EOFError, AttributeError, TypeError) as error:
-        raise InvalidInput(f"--inputs {path}: expected an .npz file: {error}") from None

@@ -7,7 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyruntime.commands.bench.arguments import check_json, dim, numbers, show
+from pyruntime.commands.bench.arguments import (
+    add_dim,
+    add_json,
+    add_rows,
+    add_seed,
+    check_json,
+    numbers,
+    show,
+)
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -46,9 +54,7 @@ def add_parser(benches: Commands) -> None:
         default=(1, 4, 16, 64),
         help="requests in flight that are tried with all options. Default: 1,4,16,64",
     )
-    parser.add_argument(
-        "--rows", metavar="N", type=int, default=1, help="of each request. Default: %(default)s"
-    )
+    add_rows(parser)
     parser.add_argument(
         "--threads", metavar="N,...", type=numbers, help="within one operator, to try"
     )
@@ -65,18 +71,11 @@ def add_parser(benches: Commands) -> None:
         help="another key of model.toml, such as allow_spinning=true,false or "
         "providers.cuda.cudnn_conv_algo_search=EXHAUSTIVE,HEURISTIC; may be given again",
     )
-    parser.add_argument(
-        "--dim",
-        metavar="NAME=SIZE",
-        type=dim,
-        action="append",
-        default=[],
-        help="size of a dynamic dimension other than the rows; may be given again",
-    )
+    add_dim(parser)
     parser.add_argument(
         "--inputs", metavar="FILE.npz", type=Path, help="arrays in place of random ones"
     )
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the random inputs")
+    add_seed(parser)
     parser.add_argument(
         "--toml",
         metavar="FILE",
@@ -84,7 +83,7 @@ def add_parser(benches: Commands) -> None:
         help="options to begin with, and to change. Default: the model's model.toml",
     )
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there; -: print them")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
