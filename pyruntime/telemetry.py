@@ -13,6 +13,7 @@ __all__ = [
     "CostPoint",
     "LatencyStats",
     "ModelStats",
+    "OverlapTimes",
     "PlacedNode",
     "PoolStats",
     "ProviderNodes",
@@ -107,6 +108,23 @@ class PlacedNode:
 
 
 @dataclass(frozen=True, slots=True)
+class OverlapTimes:
+    """What warm-up has measured of batches in flight on a device (`ModelOptions.overlap`).
+
+    shapes: of each input, without its rows. payload_bytes: of a batch's inputs and outputs.
+    none_us, two_us, three_us: of a batch, that way. chosen: what batches of about that size take.
+    """
+
+    device: str
+    shapes: tuple[tuple[int, ...], ...]
+    payload_bytes: int
+    none_us: float
+    two_us: float
+    three_us: float
+    chosen: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderNodes:
     """How many nodes of a model a provider runs, for the instances on a device.
 
@@ -129,7 +147,8 @@ class ModelStats:
     completed: with a result. failed: with an error. cancelled: given up before or while they ran.
     expired: of the failed, those dropped in the queue because of their deadline.
     rejected: never accepted, because the queue was full or the deadline out of reach.
-    rows: of completed requests. batches: runs of the engine.
+    rows: of completed requests. batches: runs of the engine; overlapped: of them, those that were
+    copied to and from a device beside the runs of others.
     retried: run again alone after their batch failed.
     inputs_copied: inputs that were not contiguous, aligned and of native byte order.
     replaced: instances whose device did not complete a run within `stuck_after_s`.
@@ -141,6 +160,7 @@ class ModelStats:
     by_batch_rows: by rows in a batch, ascending, only those that occurred.
     pool: memory of staging buffers and results.
     costs: of batches, by shape.
+    overlaps: what was measured before batches overlapped on a device, by shape and size.
     placement: nodes of the model by device and provider; empty where the engine has no providers.
     """
 
@@ -152,6 +172,7 @@ class ModelStats:
     rejected: int
     rows: int
     batches: int
+    overlapped: int
     retried: int
     inputs_copied: int
     replaced: int
@@ -167,6 +188,7 @@ class ModelStats:
     by_batch_rows: tuple[BatchSizeStats, ...]
     pool: PoolStats
     costs: tuple[BatchCost, ...]
+    overlaps: tuple[OverlapTimes, ...]
     placement: tuple[ProviderNodes, ...]
 
     @classmethod
@@ -180,6 +202,12 @@ class ModelStats:
         values["costs"] = tuple(
             BatchCost(shapes, limit, tuple(CostPoint(*point) for point in points))
             for shapes, limit, points in values["costs"]
+        )
+        values["overlaps"] = tuple(
+            OverlapTimes(device, shapes, payload_bytes, none_us, two_us, three_us, chosen)
+            for device, shapes, payload_bytes, (none_us, two_us, three_us), chosen in values[
+                "overlaps"
+            ]
         )
         values["placement"] = tuple(
             ProviderNodes(device, provider, nodes, dict(op_types))

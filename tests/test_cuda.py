@@ -93,6 +93,31 @@ with pyruntime.Runtime() as runtime:
     assert done.stderr == ""
 
 
+def test_warm_up_measures_how_batches_overlap_and_stats_tell(driver: Path) -> None:
+    done = run(
+        ECHO
+        + """
+with pyruntime.Runtime() as runtime:
+    model = load(runtime)
+    model.warm_up(rows=8, runs=1)
+    (measured,) = model.stats().overlaps
+    assert measured.device == "cuda:0" and measured.shapes == ((4,),), measured
+    assert measured.payload_bytes == 8 * 4 * 4 * 2
+    assert min(measured.none_us, measured.two_us, measured.three_us) > 0
+    assert measured.chosen in ("none", "two", "three")
+    assert model.stats().batches == 0
+    forced = load(runtime, overlap="three")
+    forced.warm_up(rows=8, runs=1)
+    forced.infer({"x": np.zeros((8, 4), "f4")})
+    assert forced.stats().overlaps == ()
+    print(forced.stats().overlapped, forced.stats().batches)
+""",
+        driver,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "1"]
+
+
 def test_a_gpu_that_is_not_there_is_refused_with_the_reason(driver: Path) -> None:
     code = """
 with pyruntime.Runtime() as runtime:

@@ -46,6 +46,7 @@ py::dict to_dict(const SchedulerStatsSnapshot& stats, const BufferPool::Stats& p
   result["rejected"] = stats.rejected;
   result["rows"] = stats.rows;
   result["batches"] = stats.batches;
+  result["overlapped"] = stats.overlapped;
   result["retried"] = stats.retried;
   result["inputs_copied"] = stats.inputs_copied;
   result["replaced"] = stats.replaced;
@@ -80,6 +81,23 @@ py::tuple to_tuple(const std::vector<Batcher::BucketCost>& costs) {
       points.append(py::make_tuple(point.rows, point.ns / 1e3, point.count));
     }
     result.append(py::make_tuple(py::tuple(shapes), cost.limit, py::tuple(points)));
+  }
+  return py::tuple(result);
+}
+
+// (device, shapes of the inputs without their rows, bytes, (us, ...), name of the chosen), ...
+py::tuple to_tuple(const std::vector<DeviceOverlap>& overlaps) {
+  py::list result;
+  for (const auto& [device, measured] : overlaps) {
+    py::list shapes;
+    for (const Shape& tail : measured.tails) shapes.append(py::tuple(py::cast(to_vector(tail))));
+    py::list times;
+    for (const Nanoseconds time : measured.times) {
+      times.append(static_cast<double>(time.count()) / 1e3);
+    }
+    const auto chosen = static_cast<std::size_t>(measured.chosen);
+    result.append(py::make_tuple(device.name(), py::tuple(shapes), measured.payload_bytes,
+                                 py::tuple(times), std::string(kOverlapNames[chosen])));
   }
   return py::tuple(result);
 }
@@ -198,6 +216,7 @@ void bind_model_version(py::module_& module) {
           [](const ModelVersion& model) {
             py::dict result = to_dict(model.stats(), model.pool_stats());
             result["costs"] = to_tuple(model.costs());
+            result["overlaps"] = to_tuple(model.overlaps());
             result["placement"] = placed_counts(model);
             return result;
           },

@@ -1,6 +1,8 @@
 // pyruntime.config.ModelOptions as the core's ModelOptions. The dataclass has
 // checked its values; here only what the core alone knows is checked.
+#include <algorithm>
 #include <chrono>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -84,6 +86,12 @@ PaddingOptions to_padding(py::handle padding) {
   return result;
 }
 
+std::optional<Overlap> to_overlap(const std::string& name) {
+  const auto* const found = std::ranges::find(kOverlapNames, name);
+  if (found == kOverlapNames.end()) return std::nullopt;
+  return static_cast<Overlap>(found - kOverlapNames.begin());
+}
+
 }  // namespace
 
 ModelOptions to_model_options(py::handle options) {
@@ -108,6 +116,7 @@ ModelOptions to_model_options(py::handle options) {
   result.pool_capacity_bytes = options.attr("pool_capacity_bytes").cast<std::size_t>();
   result.stuck_after = std::chrono::duration_cast<std::chrono::nanoseconds>(
       std::chrono::duration<double>(options.attr("stuck_after_s").cast<double>()));
+  result.overlap = to_overlap(options.attr("overlap").cast<std::string>());
   result.lock_pages = options.attr("lock_pages").cast<bool>();
   return result;
 }

@@ -191,7 +191,13 @@ void CudaStream::wait(Event& event) {
   CudaEvent* const own_event = own(event);
   if (own_event == nullptr) return;
   fail(own_event->carried());
-  fail(context_.check(context_.driver().cuStreamWaitEvent, handle_, own_event->handle(), 0U));
+  if (Status status =
+          context_.check(context_.driver().cuStreamWaitEvent, handle_, own_event->handle(), 0U);
+      !status.ok()) {
+    // What is given next, and the next event, would come before it.
+    (void)context_.call(context_.driver().cuEventSynchronize, own_event->handle());
+    fail(std::move(status));
+  }
 }
 
 void CudaStream::call(void (*function)(void* context), void* context) {

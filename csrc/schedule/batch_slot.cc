@@ -31,14 +31,13 @@ std::string in_seconds(Nanoseconds time) {
 
 }  // namespace
 
-BatchSlot::BatchSlot(const SlotContext& context, const std::string& where, Stream& stream,
+BatchSlot::BatchSlot(const SlotContext& context, const std::string& where, InstanceStreams& streams,
                      EventCount& events, RunStats& stats)
     : context_(context),
-      stream_(stream),
       events_(events),
       on_host_(context.backend.is_host_accessible()),
       max_bound_rows_(std::min(context.max_rows, kMaxBoundRows)),
-      event_(context.backend.create_event()),
+      transfer_(context.backend, streams),
       stats_(&stats),
       run_(context.stats.active_runs(), where, context.session.create_control()),
       batch_results_(context.host_pool, context.plan.padding()) {
@@ -64,6 +63,8 @@ void BatchSlot::begin(Way way, TimePoint since) {
   wanted_ = 0;
   for (const Request* request : batch_.members) wanted_ |= request->wanted;
   is_padded_ = way.may_pad && needs_padding();
+  overlap_ = Overlap::kNone;
+  transfer_.begin(false);
   // An owner may be a thread without anyone above it to catch.
   try {
     if (run_.begin(batch_.members, since)) {
@@ -78,14 +79,15 @@ void BatchSlot::begin(Way way, TimePoint since) {
   } catch (const std::exception& error) {
     status_ = Status(ErrorCode::kOverloaded, error.what());
   }
-  stream_.record(*event_);
+  transfer_.end();
   has_notice_ = false;
 }
 
 void BatchSlot::request_notice() {
   if (on_host_ || std::exchange(has_notice_, true)) return;
-  stream_.notify(
-      *event_, [](void* events) { static_cast<EventCount*>(events)->notify_all(); }, &events_);
+  transfer_.last().notify(
+      transfer_.done(), [](void* events) { static_cast<EventCount*>(events)->notify_all(); },
+      &events_);
 }
 
 // --- before the run
@@ -97,23 +99,41 @@ Status BatchSlot::prepare() {
     return {};
   }
   shape_inputs(&inputs_);
-  if (on_host_ && batch_.members.size() == 1 && !is_padded_) {
-    return prepare_outputs();  // read where they lie
+  plan_outputs();
+  return on_host_ ? prepare_on_host() : prepare_on_device();
+}
+
+Status BatchSlot::prepare_on_host() {
+  // One request is read where it lies.
+  if (batch_.members.size() > 1 || is_padded_) {
+    Status status = gather_in_staging(at_least_one(place(inputs_, nullptr)));
+    if (!status.ok()) return status;
   }
-  Status status;
+  return allocate_outputs();
+}
+
+Status BatchSlot::prepare_on_device() {
   const std::size_t bytes = at_least_one(place(inputs_, nullptr));
+  const std::size_t output_bytes = is_preallocated_ ? place(outputs_, nullptr) : 0;
+  overlap_ = way_.overlap.value_or(context_.overlap.of(batch_.bucket->index, bytes + output_bytes));
+  transfer_.begin(overlap_ != Overlap::kNone);
+  Status status = gather_in_staging(bytes);
+  if (!status.ok()) return status;
+  device_inputs_ = context_.device_pool->allocate(bytes, &status);
+  if (!status.ok()) return status;
+  transfer_.to_device(device_inputs_.data(), staging_.data(), bytes);
+  place(inputs_, device_inputs_.data());
+  for (Tensor& input : inputs_) input.device = context_.session.device();
+  return allocate_outputs();
+}
+
+Status BatchSlot::gather_in_staging(std::size_t bytes) {
+  Status status;
   staging_ = context_.host_pool.allocate(bytes, &status);
   if (!status.ok()) return status;
   place(inputs_, staging_.data());
   gather(inputs_);
-  if (!on_host_) {
-    device_inputs_ = context_.device_pool->allocate(bytes, &status);
-    if (!status.ok()) return status;
-    stream_.copy(device_inputs_.data(), staging_.data(), bytes, CopyKind::kHostToDevice);
-    place(inputs_, device_inputs_.data());
-    for (Tensor& input : inputs_) input.device = context_.session.device();
-  }
-  return prepare_outputs();
+  return {};
 }
 
 bool BatchSlot::needs_padding() const {
@@ -162,15 +182,18 @@ void BatchSlot::gather(std::vector<Tensor>& inputs) const {
   }
 }
 
-Status BatchSlot::prepare_outputs() {
+void BatchSlot::plan_outputs() {
   is_preallocated_ = way_.may_preallocate && context_.plan.knows_outputs();
-  if (!is_preallocated_) {
+  if (is_preallocated_) {
+    context_.plan.shape_outputs(inputs_, context_.session.device(), &outputs_);
+  } else {
     for (Tensor& output : outputs_) output.data = nullptr;
-    return {};
   }
+}
+
+Status BatchSlot::allocate_outputs() {
+  if (!is_preallocated_) return {};
   Status status;
-  const Device device = context_.session.device();
-  context_.plan.shape_outputs(inputs_, device, &outputs_);
   const std::size_t bytes = at_least_one(place(outputs_, nullptr));
   result_memory_ = context_.host_pool.allocate(bytes, &status);
   if (!status.ok()) return status;
@@ -221,8 +244,9 @@ void BatchSlot::make_bound(Bound* bound) {
 // --- the run
 
 Status BatchSlot::launch() {
-  if (bound_ != nullptr) return bound_->run->run(stream_, &run_.control());
-  Status status = context_.session.run(stream_, inputs_, outputs_, wanted_, &run_.control());
+  Stream& stream = transfer_.compute();
+  if (bound_ != nullptr) return bound_->run->run(stream, &run_.control());
+  Status status = context_.session.run(stream, inputs_, outputs_, wanted_, &run_.control());
   if (status.ok() && !on_host_) status = fetch_outputs();
   return status;
 }
@@ -232,7 +256,7 @@ Status BatchSlot::fetch_outputs() {
   for (Tensor& result : results_) result.device = Device{};
   if (is_preallocated_) {
     const std::size_t bytes = place(results_, result_memory_.data());
-    stream_.copy(result_memory_.data(), device_outputs_.data(), bytes, CopyKind::kDeviceToHost);
+    transfer_.to_host(result_memory_.data(), device_outputs_.data(), bytes);
     return {};
   }
   std::size_t bytes = 0;
@@ -247,7 +271,7 @@ Status BatchSlot::fetch_outputs() {
     if (outputs_[i].data == nullptr) continue;
     results_[i].data = to;
     const std::size_t size = results_[i].size_bytes();
-    stream_.copy(to, outputs_[i].data, size, CopyKind::kDeviceToHost);
+    transfer_.to_host(to, outputs_[i].data, size);
     to += aligned(size);
   }
   return {};
@@ -256,14 +280,15 @@ Status BatchSlot::fetch_outputs() {
 // --- after the run
 
 Status BatchSlot::outcome() {
-  Status status = on_host_ ? event_->wait() : wait();
+  Status status = on_host_ ? transfer_.done().wait() : wait();
   run_.end();
   ran_at_ = context_.clock.now();
   return !is_lost_ && !status_.ok() ? status_ : status;
 }
 
 Status BatchSlot::wait() {
-  while (!event_->is_ready()) {
+  Event& done = transfer_.done();
+  while (!done.is_ready()) {
     if (is_overdue()) {
       is_lost_ = true;
       run_.report();
@@ -280,7 +305,7 @@ Status BatchSlot::wait() {
       events_.wait(ticket, time_left());
     }
   }
-  return event_->status();
+  return done.status();
 }
 
 bool BatchSlot::is_overdue() const {
@@ -390,6 +415,34 @@ void BatchSlot::give_back(Batch* batch) {
   std::swap(batch_, *batch);
 }
 
+void BatchSlot::start_trial(const Batch& batch, Overlap overlap) {
+  batch_ = batch;
+  begin({.overlap = overlap}, context_.clock.now());
+}
+
+Status BatchSlot::finish_trial() {
+  Status status = outcome();
+  if (!is_lost_) forget_run();
+  batch_.clear();
+  return status;
+}
+
+void BatchSlot::give_up_trial() {
+  Batch batch;
+  give_back(&batch);
+}
+
+std::size_t BatchSlot::payload_bytes(const Batch& batch) {
+  batch_ = batch;
+  is_padded_ = needs_padding();
+  way_ = {};
+  shape_inputs(&inputs_);
+  plan_outputs();
+  const std::size_t bytes = place(inputs_, nullptr);
+  batch_.clear();
+  return bytes + (is_preallocated_ ? place(outputs_, nullptr) : 0);
+}
+
 void BatchSlot::refuse(const SlotContext& context, Batch& batch, const Status& status) {
   const TimePoint now = context.clock.now();
   Admission& admission = *batch.members.front()->admission_;
@@ -447,6 +500,7 @@ void BatchSlot::scatter() {
   timing.batch_rows = batch_.rows;
   stats_->count_batch(timing.batch_rows, timing.gather_ns, timing.run_ns, timing.scatter_ns,
                       answered_at_);
+  if (transfer_.is_beside()) stats_->count_overlapped();
   batch_.bucket->cost.record(timing.batch_rows, (answered_at_ - batch_.formed_at).count());
   forget_run();
   for (Request* request : members) {

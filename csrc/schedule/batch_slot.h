@@ -6,7 +6,7 @@
 //            the engine is bound, results out of it; no binding a run
 //   direct   one request, host memory: the engine reads the caller's memory
 //   gathered several requests, host memory: rows are copied into one buffer
-//   device   as gathered, and through the device's memory
+//   device   as gathered, and through the device's memory (transfer.h)
 // But for `bound`, results are slices of one buffer that keep it alive, or
 // copies where a slice would be a small part of it.
 //
@@ -17,7 +17,10 @@
 // Threads: the owner of the instance.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,14 +29,15 @@
 #include "engine/session.h"
 #include "memory/buffer_pool.h"
 #include "memory/device.h"
-#include "memory/stream.h"
 #include "schedule/active_runs.h"
 #include "schedule/batch.h"
 #include "schedule/batch_results.h"
 #include "schedule/batcher.h"
 #include "schedule/fair_share.h"
+#include "schedule/overlap.h"
 #include "schedule/run_plan.h"
 #include "schedule/scheduler_stats.h"
+#include "schedule/transfer.h"
 
 namespace pyruntime {
 
@@ -46,6 +50,7 @@ struct SlotContext {
   RunPlan& plan;
   SchedulerStats& stats;
   FairShare::Member& share;
+  OverlapChoice& overlap;
   const Clock& clock;
   int64_t max_rows;
 };
@@ -53,20 +58,20 @@ struct SlotContext {
 class BatchSlot {
  public:
   // where: the instance, as reports name it. events: where the owner sleeps; must
-  // outlive the stream, as must the slot.
-  BatchSlot(const SlotContext& context, const std::string& where, Stream& stream,
+  // outlive the streams, as must the slot.
+  BatchSlot(const SlotContext& context, const std::string& where, InstanceStreams& streams,
             EventCount& events, RunStats& stats);
 
   // Where the batches to come are counted.
   void count_in(RunStats& stats) { stats_ = &stats; }
 
-  // Takes over a sealed batch, gathers it and gives it to the stream. One that
+  // Takes over a sealed batch, gathers it and gives it to the streams. One that
   // is behind another there is not late before resume().
   void start(Batch& batch, bool is_behind);
   void resume() { run_.renew(context_.clock.now()); }
 
   // Whether finish() would not wait.
-  bool is_ready() const { return event_->is_ready() || is_overdue(); }
+  bool is_ready() const { return transfer_.done().is_ready() || is_overdue(); }
   // How long until the run is overdue; negative: no limit.
   Nanoseconds time_left() const;
   // Has `events` notified when the device has completed the run: for who looks no
@@ -84,10 +89,22 @@ class BatchSlot {
   // Gives back a batch that was started behind one that is lost. The slot is
   // lost with it.
   void give_back(Batch* batch);
+
+  // Runs a batch that stays its owner's, and whose members nobody answers; to see how long it
+  // takes. finish_trial() waits for the run, or loses the slot as finish() does; give_up_trial() is
+  // for one that was started behind a lost one.
+  void start_trial(const Batch& batch, Overlap overlap);
+  Status finish_trial();
+  void give_up_trial();
+  // Bytes of its inputs, and of its outputs as far as they are known.
+  std::size_t payload_bytes(const Batch& batch);
+
+  // How the batch in flight is.
+  Overlap overlap() const { return overlap_; }
   // No longer seen by the watchdog and by who cancels.
   void leave() { run_.leave(); }
   // Whether the device has completed all that this slot gave to it.
-  bool is_idle() const { return event_->is_ready(); }
+  bool is_idle() const { return transfer_.done().is_ready(); }
 
   // Answers a sealed batch without a run.
   static void refuse(const SlotContext& context, Batch& batch, const Status& status);
@@ -106,6 +123,7 @@ class BatchSlot {
   struct Way {
     bool may_preallocate = true;
     bool may_pad = true;
+    std::optional<Overlap> overlap{};  // as told, not as known to be best
   };
 
   void begin(Way way, TimePoint since);
@@ -113,7 +131,11 @@ class BatchSlot {
   Bound* find_bound();
   void make_bound(Bound* bound);
   Status prepare();
-  Status prepare_outputs();
+  Status prepare_on_host();
+  Status prepare_on_device();
+  Status gather_in_staging(std::size_t bytes);
+  void plan_outputs();
+  Status allocate_outputs();
   Status launch();
   Status fetch_outputs();
   void gather(std::vector<Tensor>& inputs) const;
@@ -136,12 +158,11 @@ class BatchSlot {
 
   // Constant after construction.
   const SlotContext context_;
-  Stream& stream_;
   EventCount& events_;
   const bool on_host_;  // the device computes on host memory
   const int64_t max_bound_rows_;
-  const std::unique_ptr<Event> event_;
 
+  Transfer transfer_;
   RunStats* stats_;
   ActiveRun run_;
   bool is_lost_ = false;
@@ -156,6 +177,7 @@ class BatchSlot {
   bool is_preallocated_ = false;
   bool is_padded_ = false;   // a member's inputs were
   bool has_notice_ = false;  // requested for this run
+  Overlap overlap_ = Overlap::kNone;
   Way way_;
   OutputMask wanted_ = kAllOutputs;
   Status status_;

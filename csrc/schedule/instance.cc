@@ -4,19 +4,21 @@
 #include <mutex>
 #include <utility>
 
+#include "schedule/overlap_trials.h"
+
 namespace pyruntime {
 
 Instance::Pipeline::Pipeline(const SlotContext& context, const std::string& where,
                              std::size_t slot_count, std::shared_ptr<EventCount> notified,
                              RunStats& stats)
-    : events(std::move(notified)), stream(context.backend.create_stream()) {
+    : events(std::move(notified)), streams(context.backend) {
   for (std::size_t i = 0; i < slot_count; ++i) {
-    slots.push_back(std::make_unique<BatchSlot>(context, where, *stream, *events, stats));
+    slots.push_back(std::make_unique<BatchSlot>(context, where, streams, *events, stats));
   }
 }
 
 Instance::Pipeline::~Pipeline() {
-  stream.reset();  // waits for work that uses the slots
+  streams.close();  // waits for work that uses the slots
 }
 
 bool Instance::Pipeline::is_idle() const {
@@ -28,7 +30,8 @@ Instance::Instance(const SlotContext& context)
       stats_(context.stats.add_instance()),
       where_("instance " + std::to_string(context.stats.instance_count() - 1) + " on " +
              context.backend.device().name()),
-      slot_count_(context.backend.is_host_accessible() ? 1 : 2),
+      slot_count_(context.backend.is_host_accessible() ? 1 : batches_in_flight(Overlap::kThree)),
+      depth_(std::min(slot_count_, batches_in_flight(Overlap::kNone))),
       events_(std::make_shared<EventCount>()),
       pipeline_(std::make_unique<Pipeline>(context_, where_, slot_count_, events_, stats_)),
       turns_(slot_count_) {
@@ -63,10 +66,34 @@ void Instance::start(FairShare::Turn turn) {
   start_in_free_slot(batch_, std::move(turn));
 }
 
-void Instance::run_uncounted(FairShare::Turn turn, Batcher& batcher) {
+bool Instance::runs_three_deep() const {
+  for (std::size_t i = 0; i < running_; ++i) {
+    const BatchSlot& slot = *pipeline_->slots[(oldest_ + i) % slot_count_];
+    if (slot.overlap() != Overlap::kThree) return false;
+  }
+  return true;
+}
+
+void Instance::find_overlap() {
+  if (slot_count_ == 1 || pipeline_ == nullptr) return;
+  const std::size_t bucket = batch_.bucket->index;
+  const std::size_t bytes = pipeline_->slots[0]->payload_bytes(batch_);
+  if (!context_.overlap.is_unknown(bucket, bytes)) return;
+  if (const auto times = time_overlaps(pipeline_->slots, batch_, context_.share, context_.clock)) {
+    context_.overlap.record(bucket, batch_.bucket->tails, bytes, *times);
+  }
+  const auto& slots = pipeline_->slots;
+  if (std::ranges::any_of(slots, [](const auto& slot) { return slot->is_lost(); })) {
+    replace_pipeline();
+  }
+}
+
+void Instance::run_uncounted(Batcher& batcher) {
+  find_overlap();
+  batch_.formed_at = context_.clock.now();  // what it costs begins here
   if (uncounted_ == nullptr) uncounted_ = std::make_unique<RunStats>(context_.max_rows);
   count_in(*uncounted_);
-  start(std::move(turn));
+  start(context_.share.begin([&] { return batcher.expected_run(); }));
   while (has_running()) finish_oldest(batcher);
   count_in(stats_);
 }
@@ -116,7 +143,7 @@ Status Instance::make_pipeline() {
 }
 
 void Instance::replace_pipeline() {
-  // What was given to the stream behind the lost run never began. It runs anew.
+  // What was given to the streams behind the lost run was not answered. It runs anew.
   struct Behind {
     Batch batch;
     FairShare::Turn turn;

@@ -1,7 +1,7 @@
-// A share of a session with a stream and room for batches in flight, used by
+// A share of a session with its streams and room for batches in flight, used by
 // one owner at a time: a blocking caller or the instance's resident thread.
 //
-// When the device does not complete a run in time, the owner replaces stream
+// When the device does not complete a run in time, the owner replaces streams
 // and slots. The old ones stay as they are until the device has completed all
 // that it was given, if ever.
 #pragma once
@@ -13,17 +13,17 @@
 
 #include "base/cache_line.h"
 #include "base/event_count.h"
-#include "memory/stream.h"
 #include "schedule/batch_slot.h"
 #include "schedule/batcher.h"
 #include "schedule/fair_share.h"
+#include "schedule/transfer.h"
 
 namespace pyruntime {
 
 class Instance {
  public:
   // Batches in flight at once: two where the device works beside the host, so
-  // that one is gathered while the other runs.
+  // that one is gathered while the other runs, or three (see Overlap).
   explicit Instance(const SlotContext& context);
   ~Instance();
 
@@ -50,11 +50,14 @@ class Instance {
   EventCount& events() { return *events_; }
   // Whether new requests concern the resident while it owns the instance.
   bool has_several_slots() const { return slot_count_ > 1; }
-  int64_t slot_count() const { return static_cast<int64_t>(slot_count_); }
+  // Batches that it may always have in flight.
+  int64_t depth() const { return static_cast<int64_t>(depth_); }
 
   // Threads: the rest by the owner alone.
 
-  bool has_free_slot() const { return running_ < slot_count_; }
+  bool has_free_slot() const {
+    return running_ < depth_ || (running_ < slot_count_ && runs_three_deep());
+  }
   bool has_running() const { return running_ != 0; }
   bool is_ready() { return running_ != 0 && oldest().is_ready(); }
   // How long until is_ready() whatever the device does; negative: no limit.
@@ -75,8 +78,9 @@ class Instance {
   // Runs batch(), sealed, in a free slot; `turn` ends when it has been finished. On
   // the host's own devices it is ready when this returns.
   void start(FairShare::Turn turn);
-  // Runs batch(), sealed, and completes it, in nobody's statistics; nothing else may run here.
-  void run_uncounted(FairShare::Turn turn, Batcher& batcher);
+  // Runs batch(), sealed, and completes it, in nobody's statistics; nothing else may run here. What
+  // overlap is best for it is found out before, where it is not known.
+  void run_uncounted(Batcher& batcher);
   // Completes the oldest running batch if it is ready, or waits for it.
   bool finish_if_ready(Batcher& batcher);
   void finish_oldest(Batcher& batcher);
@@ -84,19 +88,21 @@ class Instance {
  private:
   enum Ownership : uint32_t { kFree, kOwned, kFreeWithCarry };
 
-  // A stream with the batches that it runs.
+  // Streams with the batches that they run.
   struct Pipeline {
     Pipeline(const SlotContext& context, const std::string& where, std::size_t slot_count,
              std::shared_ptr<EventCount> events, RunStats& stats);
     ~Pipeline();
     bool is_idle() const;
 
-    const std::shared_ptr<EventCount> events;  // the stream's work calls it
-    std::unique_ptr<Stream> stream;
+    const std::shared_ptr<EventCount> events;  // the streams' work calls it
+    InstanceStreams streams;
     std::vector<std::unique_ptr<BatchSlot>> slots;
     Pipeline* next_kept = nullptr;  // of those that outlive their instance
   };
 
+  bool runs_three_deep() const;
+  void find_overlap();
   BatchSlot& oldest() { return *pipeline_->slots[oldest_]; }
   void count_in(RunStats& stats);
   void start_in_free_slot(Batch& batch, FairShare::Turn turn);
@@ -109,6 +115,7 @@ class Instance {
   RunStats& stats_;
   const std::string where_;  // as reports name it
   const std::size_t slot_count_;
+  const std::size_t depth_;
   const std::shared_ptr<EventCount> events_;
 
   // The owner's.

@@ -19,9 +19,8 @@ Scheduler::Scheduler(const BatchingOptions& options, RunPlan& plan,
                          plan.signature().is_batchable),
       notifies_owners_(std::any_of(instances.begin(), instances.end(),
                                    [](const auto& one) { return one->has_several_slots(); })),
-      slot_count_(
-          std::accumulate(instances.begin(), instances.end(), int64_t{0},
-                          [](int64_t sum, const auto& one) { return sum + one->slot_count(); })),
+      slot_count_(std::accumulate(instances.begin(), instances.end(), int64_t{0},
+                                  [](int64_t sum, const auto& one) { return sum + one->depth(); })),
       stats_(stats),
       admission_(options),
       batcher_(options, plan.signature(), plan.padding(), admission_, clock),
@@ -197,8 +196,7 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
     while (!instance->try_own()) std::this_thread::sleep_for(std::chrono::microseconds(50));
     batcher_.submit_to(instance->batch(), *request);
     if (batcher_.seal(instance->batch(), clock_.now())) {
-      instance->run_uncounted(instance->share().begin([this] { return batcher_.expected_run(); }),
-                              batcher_);
+      instance->run_uncounted(batcher_);
     }
     give_up(*instance);
     if (first_failure.ok()) first_failure = request->status;

@@ -29,6 +29,7 @@ TimePoint RunStats::last_completed() const {
 void RunStats::add_to(SchedulerStatsSnapshot* sum) const {
   outcomes_.add_to(sum);
   sum->batches += batches_.read();
+  sum->overlapped += overlapped_.read();
   sum->retried += retried_.read();
   sum->replaced += replaced_.read();
   sum->gather.merge(gather_.read());

@@ -135,9 +135,18 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
     }
     FairShare::Member& share = *shares_.emplace_back(std::make_unique<FairShare::Member>(
         FairShare::of(backend), places_of_run(session_options, backend), clock));
-    const SlotContext context{session,     backend, host_pool,
-                              device_pool, *plan_,  stats_,
-                              share,       clock,   options_.batching.most_rows()};
+    OverlapChoice& overlap =
+        *overlaps_.emplace_back(std::make_unique<OverlapChoice>(options_.overlap));
+    const SlotContext context{.session = session,
+                              .backend = backend,
+                              .host_pool = host_pool,
+                              .device_pool = device_pool,
+                              .plan = *plan_,
+                              .stats = stats_,
+                              .share = share,
+                              .overlap = overlap,
+                              .clock = clock,
+                              .max_rows = options_.batching.most_rows()};
     for (int i = 0; i < group.count; ++i) instances.push_back(std::make_unique<Instance>(context));
   }
   scheduler_ =
@@ -279,6 +288,16 @@ Status ModelVersion::warm_up(const RequestRef& sample, int runs) {
     status = named(scheduler_->warm_up(make, rows));
   }
   return status;
+}
+
+std::vector<DeviceOverlap> ModelVersion::overlaps() const {
+  std::vector<DeviceOverlap> all;
+  for (std::size_t i = 0; i < overlaps_.size(); ++i) {
+    for (const OverlapChoice::Measured& one : overlaps_[i]->measured()) {
+      all.push_back({options_.instances[i].device, one});
+    }
+  }
+  return all;
 }
 
 BufferPool::Stats ModelVersion::pool_stats() const {

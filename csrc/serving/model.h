@@ -15,6 +15,7 @@
 #include "engine/session.h"
 #include "memory/buffer_pool.h"
 #include "schedule/fair_share.h"
+#include "schedule/overlap.h"
 #include "schedule/request.h"
 #include "schedule/run_plan.h"
 #include "schedule/scheduler.h"
@@ -39,6 +40,8 @@ struct ModelOptions {
   // A run that takes longer is reported; on a device beside the host its requests
   // fail and the instance is replaced. 0: never.
   std::chrono::nanoseconds stuck_after = std::chrono::seconds(30);
+  // Of batches on a device beside the host; none: found by measuring when the model is warmed up.
+  std::optional<Overlap> overlap{};
 };
 
 // Where the nodes of a model run that is loaded on `device`.
@@ -46,6 +49,12 @@ struct DevicePlacement {
   Device device;
   const Placement& nodes;  // of the version's session
   std::vector<ProviderNodes> by_provider;
+};
+
+// What warm-up has found of overlaps on `device`.
+struct DeviceOverlap {
+  Device device;
+  OverlapChoice::Measured measured;
 };
 
 // Threads: all calls from any; who calls holds a shared_ptr until the call
@@ -110,6 +119,8 @@ class ModelVersion {
   HistogramSnapshot total() const { return scheduler_->total(); }
   // What batches cost by shape and rows, as the scheduler knows it.
   std::vector<Batcher::BucketCost> costs() const { return scheduler_->costs(); }
+  // Which ways batches were tried, by device, shape and payload.
+  std::vector<DeviceOverlap> overlaps() const;
   // An input was not contiguous or not aligned and had to be copied.
   void count_input_copied() { stats_.count_input_copied(); }
   BufferPool::Stats pool_stats() const;  // of all its pools together
@@ -145,8 +156,10 @@ class ModelVersion {
   std::unique_ptr<RunPlan> plan_;
   std::vector<std::unique_ptr<BufferPool>> pools_;
   SchedulerStats stats_;
-  std::vector<std::unique_ptr<FairShare::Member>> shares_;  // one per group of instances
-  std::unique_ptr<Scheduler> scheduler_;                    // last: uses all of the above
+  // One per group of instances.
+  std::vector<std::unique_ptr<FairShare::Member>> shares_;
+  std::vector<std::unique_ptr<OverlapChoice>> overlaps_;
+  std::unique_ptr<Scheduler> scheduler_;  // last: uses all of the above
 };
 
 }  // namespace pyruntime

@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 GRAPH_OPTIMIZATIONS = ("none", "basic", "extended", "all")
+OVERLAPS = ("measured", "none", "two", "three")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,9 @@ class ModelOptions:
     lock_pages: keep them in physical memory.
     stuck_after_s: a run that takes longer is reported; on a device beside the host its requests
         fail and the instance is replaced. Seconds, 0: never.
+    overlap: on a device beside the host, batches in flight: "none", two on one stream; "two" and
+        "three", that many, copied on streams of their own beside the runs of others; "measured",
+        whichever warm-up finds fastest for a shape and size.
     echo_inputs: what the echo engine takes and returns.
     """
 
@@ -175,6 +179,7 @@ class ModelOptions:
     pool_capacity_bytes: int = 1 << 30
     lock_pages: bool = False
     stuck_after_s: float = 30.0
+    overlap: Literal["measured", "none", "two", "three"] = "measured"
     echo_inputs: tuple[TensorSpec, ...] = ()
 
     def __post_init__(self) -> None:
@@ -184,9 +189,12 @@ class ModelOptions:
             raise mismatch(self, "instances", "at least one InstanceGroup")
         check_text(self, "engine")
         check_items(self, "providers", ProviderOptions)
-        if self.graph_optimization not in GRAPH_OPTIMIZATIONS:
-            expected = ", ".join(map(repr, GRAPH_OPTIMIZATIONS))
-            raise mismatch(self, "graph_optimization", f"one of {expected}")
+        for name, known in (
+            ("graph_optimization", GRAPH_OPTIMIZATIONS),
+            ("overlap", OVERLAPS),
+        ):
+            if getattr(self, name) not in known:
+                raise mismatch(self, name, f"one of {', '.join(map(repr, known))}")
         check_integer(self, "intra_op_threads", least=0, most=2**15 - 1)
         check_integer(self, "inter_op_threads", least=0, most=2**15 - 1)
         for name in ("use_global_pool", "allow_spinning", "use_arena", "lock_pages"):

@@ -1,7 +1,9 @@
 // A model of the echo engine and requests to it, for tests of what is above.
 #pragma once
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +21,8 @@ struct EchoSettings {
   BatchingOptions batching;
   std::vector<InstanceGroup> instances = {InstanceGroup{}};
   std::vector<std::pair<std::string, std::string>> config;
+  std::optional<Overlap> overlap;
+  std::chrono::nanoseconds stuck_after = std::chrono::seconds(30);
 };
 
 inline std::shared_ptr<ModelVersion> load_echo(const EchoSettings& settings = {},
@@ -36,6 +40,8 @@ inline std::shared_ptr<ModelVersion> load_echo(const EchoSettings& settings = {}
   }
   options.batching = settings.batching;
   options.instances = settings.instances;
+  options.overlap = settings.overlap;
+  options.stuck_after = settings.stuck_after;
   options.pool_capacity_bytes = std::size_t{64} << 20;
   return ModelVersion::load("echo", version, {}, options);
 }

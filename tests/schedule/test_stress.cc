@@ -278,6 +278,18 @@ TEST_CASE("stress: a device with two batches in flight") {
   });
 }
 
+TEST_CASE("stress: a device that copies beside its runs") {
+  test::for_each_faulty_device([](const test::FaultyDevice& faulty) {
+    const uint64_t misuses = faulty.misuse_count();
+    EchoSettings settings = any_shape(8, 64, 2);
+    settings.instances = {{faulty.device, 2}};
+    settings.overlap = Overlap::kThree;
+    settings.config.emplace_back("echo.delay_us", "50");
+    stress(settings);
+    CHECK(faulty.misuse_count() == misuses);
+  });
+}
+
 TEST_CASE("stress: instances on two devices") {
   test::for_each_faulty_device([](const test::FaultyDevice& faulty) {
     const uint64_t misuses = faulty.misuse_count();
