@@ -453,3 +453,24 @@ def test_a_screenshot_is_readable_without_colour(page: Path, tmp_path: Path) -> 
         assert 0.01 < np.mean(grey < 130) < 0.25
         # Nothing ends at the edge of the screen.
         assert (grey[:, -4:] > 200).all()
+
+
+def test_notes_that_differ_in_numbers_alone_are_folded(tmp_path: Path) -> None:
+    each = [measurement([100.0], concurrency=n, warnings=(f"known to ±{n}.5%",)) for n in (1, 2, 3)]
+    report(results(*each), output=tmp_path / "r.html", images=False)
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    notes = text[text.index("<aside") : text.index("</aside>")]
+    assert notes.count("<details>") == 1
+    assert "closed, 1 in flight: known to ±1.5%" in notes.partition("<details>")[0]
+    assert "and 2 more like it" in notes
+
+
+def test_a_line_is_named_by_what_tells_it_apart_within_its_model() -> None:
+    files = read_files(
+        [
+            results(measurement([1.0], threads=1), measurement([1.0], threads=2)),
+            results(measurement([1.0], model="other", target="grpc://h:1", device=None)),
+        ],
+        ["here", "there"],
+    )
+    assert [line.label for line in make_lines(files)] == ["1 thread", "2 threads", "there"]

@@ -1,5 +1,6 @@
 """The page: sections of plots and tables around the drawn charts, with nothing from elsewhere."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,25 +73,41 @@ def _subtitle(files: Sequence[File]) -> str:
 
 def _notes(files: Sequence[File], lines: Sequence[Line]) -> str:
     """What the reader has to know before the plots."""
-    notes = [f"{file.label}: {text}" for file in files for text in file.results.warnings]
+    notes = [(file.label, text) for file in files for text in file.results.warnings]
     for line in lines:
         for one in line.measurements:
             texts = list(one.warnings)
             if not one.is_complete:
                 texts.insert(0, "ended early; its figures are those until then")
             where = f"{line.label}, {workload_of(one.configuration)}"
-            notes += [f"{where}: {text}" for text in texts]
+            notes += [(where, text) for text in texts]
     notes += [
-        f"{file.label}, {workload_of(item.configuration)}: skipped: {item.reason}"
+        (f"{file.label}, {workload_of(item.configuration)}", f"skipped: {item.reason}")
         for file in files
         for item in file.results.skipped
     ]
     if not notes:
         return ""
-    items = "".join(f"<li>{escape(note)}</li>" for note in dict.fromkeys(notes))
+    # Those that differ in their numbers alone are one, or they would fill the first screens.
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for note in dict.fromkeys(notes):
+        groups.setdefault(re.sub(r"[0-9][0-9.,]*", "#", note[1]), []).append(note)
+    items = "".join(f"<li>{_note(some)}</li>" for some in groups.values())
     return (
         '<aside class="notes" aria-label="To know before reading"><strong>To know before '
         f"reading</strong><ul>{items}</ul></aside>"
+    )
+
+
+def _note(some: Sequence[tuple[str, str]]) -> str:
+    where, text = some[0]
+    first = escape(f"{where}: {text}")
+    if len(some) == 1:
+        return first
+    others = "".join(f"<li>{escape(f'{where}: {text}')}</li>" for where, text in some[1:])
+    return (
+        f"{first} <details><summary>and {len(some) - 1} more like it</summary>"
+        f"<ul>{others}</ul></details>"
     )
 
 
@@ -138,9 +155,17 @@ def _table(lines: Sequence[Line]) -> str:
             rows.append(f"<tr>{''.join(cells)}</tr>")
     return (
         '<div class="scroll" role="region" aria-label="All figures" tabindex="0"><table>'
-        "<caption>Medians of the repetitions; ± half of the 95 % interval of the median.</caption>"
+        f"<caption>{_caption(lines)}</caption>"
         f"<thead><tr>{''.join(head)}</tr></thead>\n<tbody>{chr(10).join(rows)}</tbody></table></div>"
     )
+
+
+def _caption(lines: Sequence[Line]) -> str:
+    has_rounds = any(one.rounds for line in lines for one in line.measurements)
+    what = "Medians of the repetitions"
+    if has_rounds:
+        what += ", where there were several rounds the means of these"
+    return f"{what}; ± half of the 95 % interval."
 
 
 def _order(workload: Any) -> tuple[Any, ...]:

@@ -105,19 +105,14 @@ def make_lines(files: Sequence[File]) -> list[Line]:
             fields = tuple(getattr(one.configuration, name) for name in _SUBJECT)
             key = (file.label, one.configuration.model, *fields)
             groups.setdefault(key, []).append(one)
-    several = len({file.label for file in files}) > 1
-    parts = {key: _parts(key, several=several) for key in groups}
-    # Only what is not the same on all lines tells them apart.
-    varies = [len({part[i] for part in parts.values()}) > 1 for i in range(len(_SUBJECT) + 1)]
-    labels = {
-        key: ", ".join(text for text, is_said in zip(part, varies, strict=True) if is_said and text)
-        for key, part in parts.items()
-    }
+    labels: dict[tuple[object, ...], str] = {}
+    for model in dict.fromkeys(key[1] for key in groups):
+        labels |= _labels([key for key in groups if key[1] == model])
     # A model has a section of its own, where its lines have the styles of the others'.
     styles = {label: number for number, label in enumerate(dict.fromkeys(labels.values()))}
     return [
         Line(
-            label=labels[key] or str(key[0]),
+            label=labels[key],
             style=styles[labels[key]],
             model=str(key[1]),
             file=str(key[0]),
@@ -155,16 +150,28 @@ def _joined(several: Sequence[Measurement]) -> Measurement:
     )
 
 
-def _parts(key: tuple[object, ...], *, several: bool) -> tuple[str, ...]:
+def _labels(keys: Sequence[tuple[object, ...]]) -> dict[tuple[object, ...], str]:
+    """Of the lines of a model: what is not the same on all of them, or else their file."""
+    parts = {key: _parts(key) for key in keys}
+    varies = [len({part[i] for part in parts.values()}) > 1 for i in range(len(_SUBJECT) + 1)]
+    return {
+        key: ", ".join(text for text, is_said in zip(part, varies, strict=True) if is_said and text)
+        or str(key[0])
+        for key, part in parts.items()
+    }
+
+
+def _parts(key: tuple[object, ...]) -> tuple[str, ...]:
     file, _, target, device, provider, threads, instances, max_rows = key
     return (
-        str(file) if several else "",
+        str(file),
         str(target),
         str(device or ""),
-        str(provider or ""),
+        # The device's own provider says nothing more.
+        str(provider or "") if provider != str(device).partition(":")[0] else "",
         f"{threads} thread{'' if threads == 1 else 's'}" if threads is not None else "",
         f"{instances} instance{'' if instances == 1 else 's'}" if instances is not None else "",
-        f"batches of {max_rows}" if max_rows is not None else "",
+        f"batch limit {max_rows}" if max_rows is not None else "",
     )
 
 

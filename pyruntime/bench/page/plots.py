@@ -189,7 +189,10 @@ def _draw_batch(axes: Axes, chart: Chart, look: Look) -> None:
             is_last, is_first = curve.marked == len(curve.x) - 1, curve.marked == 0
             side = "right" if is_last else "left" if is_first else "center"
             shift = 9 if is_last else -9 if is_first else 0
-            _note(axes, curve.mark, at, (shift, -23), look.ink, ha=side, fontsize=10)
+            # On the side where no other line has a point.
+            beside = [y for c in chart.curves for x, y in zip(c.x, c.y, strict=True) if x == at[0]]
+            up = 15 if at[1] >= max(beside) else -23
+            _note(axes, curve.mark, at, (shift, up), look.ink, ha=side, fontsize=10)
     sizes = sorted({x for c in chart.curves for x in c.x})
     axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
     axes.tick_params(axis="x", which="minor", length=0)

@@ -60,7 +60,8 @@ caption { text-align: left; color: var(--muted); padding-bottom: .4rem; }
 th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--grid); vertical-align: top; }
 th:first-child, td:first-child { padding-left: 0; }
-thead th { font-weight: 600; border-bottom: 2px solid var(--muted); vertical-align: bottom; }
+thead th { font-weight: 600; border-bottom: 2px solid var(--muted); vertical-align: bottom;
+  white-space: normal; }
 tbody th { font-weight: 600; text-align: left; }
 .text { text-align: left; }
 .facts .text { white-space: normal; min-width: 12rem; }
