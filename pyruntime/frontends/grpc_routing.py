@@ -85,8 +85,16 @@ class RoutingCalls:
     def rollback(self, request: Any) -> Any:
         """Answer Rollback."""
         with self._loaded(request.model):
-            self._runtime.rollback(request.model)
-        return self._rollout(request.model)
+            now = self._repository.rollback(request.model)
+        if now.was_rolled_out:
+            return self._rollout(request.model)
+        return _RolloutStatus(
+            model=request.model,
+            version=now.left,
+            stable=now.version,
+            status="rolled_back",
+            reason="asked for",
+        )
 
     def _loaded(self, name: str) -> AbstractContextManager[float | None]:
         """Keep a model loaded; one that waits for a request is brought in."""

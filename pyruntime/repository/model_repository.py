@@ -21,6 +21,7 @@ from pyruntime.errors import (
     Unavailable,
 )
 from pyruntime.repository.arrival import Lease
+from pyruntime.repository.going_back import GoneBack, go_back
 from pyruntime.repository.lifecycle import Lifecycle
 from pyruntime.repository.load_threads import LoadThreads
 from pyruntime.repository.memory import MemoryBudget, size_now
@@ -260,6 +261,19 @@ class ModelRepository:
                     record.asked.discard(version)
             for number in loaded if version is None else [version]:
                 self._lifecycle.unload(record, number, "unloaded on demand")
+            with self._lock:
+                if left := record.loaded():
+                    latest = left[max(left)]  # answers now, and is not for going back to any more
+                    latest.is_kept, latest.reason = False, ""
+
+    def rollback(self, name: str) -> GoneBack:
+        """Have the version before answer again, at once.
+
+        A rollout is ended or undone. Without one, and where the latest version answers, that one
+        is unloaded as by unload(); the one before must be loaded still (`versions.keep`).
+        Raises InvalidInput, ModelNotFound.
+        """
+        return go_back(self, name)
 
     def model(
         self, name: str, version: int | None = None, *, timeout_s: float | None = None

@@ -161,7 +161,10 @@ def _scan_version(root: Path, model: str, folder: Path, file_name: str) -> Found
     file = folder / file_name
     problem = _why_outside(root, folder) or _why_outside(root, file)
     if problem is None and not _VERSION.fullmatch(folder.name):
-        problem = f"version's name: expected a positive whole number, got {folder.name!r}"
+        problem = (
+            "version's name: expected a positive whole number of at most 18 digits, without zeros "
+            f"in front, got {folder.name!r}"
+        )
     if problem is None and (file / file_name).is_file():
         file /= file_name  # a folder of a model and its weights
         problem = _why_outside(root, file)

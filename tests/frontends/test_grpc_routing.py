@@ -279,6 +279,18 @@ def test_a_version_is_loaded_to_be_promoted_and_rolled_back_at_once(
     assert repository.runtime.labels("m") == {"stable": 3}
 
 
+def test_going_back_without_a_rollout_unloads_the_latest_version(
+    repository: ModelRepository, manager: grpc.Channel
+) -> None:
+    manage(manager, "SetRoute", model="m", route='{"policy": "latest"}')
+    repository.load("m", 3)
+    before, latest = [one.version for one in repository.runtime.models() if one.name == "m"][-2:]
+    status = manage(manager, "Rollback", model="m")
+    assert (status.status, status.version, status.stable) == ("rolled_back", latest, before)
+    assert repository.runtime.model("m").version == before
+    assert code_of(manage, manager, "GetRollout", model="m")[0] == grpc.StatusCode.NOT_FOUND
+
+
 def test_gates_travel_as_they_are_given(repository: ModelRepository, manager: grpc.Channel) -> None:
     manage(
         manager, "Promote", model="m", version=2, canary=[1.0, 10.0], every_s=60, max_p99=1.2,

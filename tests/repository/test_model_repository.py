@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from repositories import add
 
-from pyruntime import InvalidInput, ModelNotFound, ModelOptions, PyRuntimeError
+from pyruntime import InvalidInput, Label, ModelNotFound, ModelOptions, PyRuntimeError
 from pyruntime.repository import ModelRepository, RepositoryOptions, VersionStatus
 
 if TYPE_CHECKING:
@@ -140,6 +140,32 @@ def test_replaced_versions_are_kept_as_far_as_asked(tmp_path: Path) -> None:
             repository.load("m")
         assert served(repository) == [("m", 2), ("m", 3), ("m", 4)]
         assert [one.is_kept for one in repository.index()] == [False, True, True, False]
+
+
+def test_going_back_takes_one_call_and_loads_nothing(tmp_path: Path) -> None:
+    add(tmp_path, "m", 1)
+    with ModelRepository(tmp_path) as repository:
+        with pytest.raises(ModelNotFound, match=r"expected a version before .* found: 1"):
+            repository.rollback("m")
+        add(tmp_path, "m", 2)
+        repository.load("m")
+        before = repository.runtime.model("m", 1)
+        gone = repository.rollback("m")
+        assert (gone.version, gone.left) == (1, 2)
+        assert served(repository) == [("m", 1)]
+        assert before.is_ready
+        assert [(one.is_kept, one.reason) for one in repository.index()] == [
+            (False, ""),
+            (False, "unloaded on demand"),
+        ]
+        # The next version takes its place, as ever.
+        add(tmp_path, "m", 3)
+        repository.load("m", 3)
+        assert repository.runtime.model("m").version == 3
+        repository.runtime.set_labels("m", {"stable": 3})
+        repository.runtime.set_route("m", Label("stable"))
+        with pytest.raises(InvalidInput, match="got the route 'label': move its label"):
+            repository.rollback("m")
 
 
 def test_changed_files_are_served_under_the_same_number(tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ def add_parser(commands: Commands) -> None:
     """Add this command's parser."""
     parser = commands.add_parser(
         "rollback",
-        help="end or undo a rollout at once",
+        help="have the version before answer again, at once",
         description="Ends a rollout that is under way, or undoes the last one while the version "
-        "before is still loaded: that version answers everything from the next request on.",
+        "before is still loaded: that version answers everything from the next request on. Without "
+        "a rollout, the latest version is unloaded for the one that it took the place of.",
     )
     parser.add_argument("model", metavar="MODEL", help="the model's name")
     parser.add_argument("--json", action="store_true", help="print JSON")
