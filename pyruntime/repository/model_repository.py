@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import threading
-import time
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +19,13 @@ from pyruntime.errors import (
     PyRuntimeError,
     Unavailable,
 )
-from pyruntime.repository.arrival import Lease
+from pyruntime.repository.arrival import Arrivals, Lease
 from pyruntime.repository.going_back import GoneBack, go_back
 from pyruntime.repository.lifecycle import Lifecycle
 from pyruntime.repository.load_threads import LoadThreads
 from pyruntime.repository.memory import MemoryBudget, size_now
 from pyruntime.repository.override import make_override
-from pyruntime.repository.records import ModelRecord
+from pyruntime.repository.records import Failures, ModelRecord
 from pyruntime.repository.scan import FoundModel, scan, scan_model
 from pyruntime.repository.status import State, VersionStatus
 from pyruntime.repository.watcher import Watcher
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
 __all__ = ["ModelRepository"]
 
 _log = logging.getLogger("pyruntime.repository")
-
-Failures = dict[int, PyRuntimeError]  # by version
 
 
 class ModelRepository:
@@ -93,6 +90,7 @@ class ModelRepository:
         )
         self.runtime._bring_in = self.bring_in
         self._threads = LoadThreads(self._options.load_threads)
+        self._arrivals = Arrivals(self._lock, self._records, self._submit, self._wait)
         self._starting: list[Future[Failures]] = []
         self._watcher: Watcher | None = None
 
@@ -298,9 +296,7 @@ class ModelRepository:
 
     def is_on_demand(self, name: str) -> bool:
         """Whether a request for the model would load it now."""
-        with self._lock:
-            record = self._records.get(name)
-            return record is not None and (record.is_waiting or record.arrival is not None)
+        return self._arrivals.is_expected(name)
 
     def bring_in(
         self, name: str, timeout_s: float | None = None, version: int | None = None
@@ -311,56 +307,7 @@ class ModelRepository:
         Returns what keeps it loaded while entered; None if it does not wait and is not loaded.
         Raises DeadlineExceeded (it goes on loading), and why it cannot be loaded.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._lock:
-            record = self._records.get(name)
-            if record is None or self._is_closed:
-                return None
-            known = None if version is None else record.versions.get(str(version))
-            is_missing = known is not None and known.is_evicted and known.model is None
-            if is_missing and version is not None:
-                record.asked.add(version)
-            if record.is_waiting:
-                record.is_waiting = False
-                record.arrival = self._submit(name)
-            job = self._submit(name) if is_missing else record.arrival
-            if job is None and not record.loaded():
-                return None
-            record.leases += 1
-        try:
-            if job is not None:
-                self._await_arrival(record, job, timeout_s, version if is_missing else None)
-        except BaseException:
-            self._release(record)
-            raise
-        return Lease(lambda: self._release(record), deadline)
-
-    def _await_arrival(
-        self,
-        record: ModelRecord,
-        job: Future[Failures],
-        timeout_s: float | None,
-        version: int | None,
-    ) -> None:
-        """Wait for a load; raises why nothing is served then, or not the `version` asked for."""
-        failures = self._wait(record.name, job, timeout_s)
-        with self._lock:
-            if record.arrival is job:
-                record.arrival = None
-            if record.loaded():
-                if version is None or version not in failures:
-                    return
-                raise Unavailable(
-                    f"model '{record.name}' version {version}: cannot be loaded: "
-                    f"{failures[version]}"
-                )
-            record.is_waiting = record.is_served
-            reason = record.problem or next((str(e) for e in failures.values()), "no version")
-        raise Unavailable(f"model '{record.name}': cannot be loaded: {reason}")
-
-    def _release(self, record: ModelRecord) -> None:
-        with self._lock:
-            record.leases -= 1
+        return self._arrivals.bring_in(name, timeout_s, version)
 
     def config(self, name: str) -> ModelConfig | None:
         """Give the configuration that a model was loaded with last, None if it was not seen."""
@@ -380,6 +327,7 @@ class ModelRepository:
         """Load nothing more; unload everything if the runtime is its own."""
         with self._lock:
             self._is_closed = True
+        self._arrivals.close()
         if self._watcher is not None:
             self._watcher.stop()
         self._threads.close()

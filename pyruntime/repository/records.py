@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pyruntime.repository.status import State, VersionStatus
 
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from pyruntime.repository.override import Override
     from pyruntime.repository.scan import FoundModel, Stamp
 
-__all__ = ["ModelRecord", "VersionRecord"]
+__all__ = ["Failures", "ModelRecord", "VersionRecord"]
+
+Failures: TypeAlias = "dict[int, PyRuntimeError]"
+"""Why versions could not be loaded, by version."""
 
 
 @dataclass(slots=True)
@@ -81,7 +84,7 @@ class ModelRecord:
     refused: set[int] = field(default_factory=set)
     is_served: bool = False
     is_waiting: bool = False
-    arrival: Future[dict[int, PyRuntimeError]] | None = None
+    arrival: Future[Failures] | None = None
     problem: str = ""
     leases: int = 0
 
