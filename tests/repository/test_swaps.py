@@ -6,7 +6,7 @@ import gc
 import os
 import shutil
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,9 +16,6 @@ from pyruntime.client import Client
 from pyruntime.frontends import FrontEndOptions, front_end
 from pyruntime.repository import ModelRepository, RepositoryOptions
 from pyruntime.repository.memory import process_bytes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SWAPS = int(os.environ.get("PYRUNTIME_SWAPS", "40"))
 CALLERS = 8
@@ -77,7 +74,7 @@ def test_no_request_fails_or_mixes_versions_while_they_are_swapped(tmp_path: Pat
         try:
             for caller in callers:
                 caller.start()
-            levels = []
+            levels, resident = [], []
             for version in range(2, SWAPS + 2):
                 write(tmp_path, version)
                 repository.load("m")
@@ -86,6 +83,7 @@ def test_no_request_fails_or_mixes_versions_while_they_are_swapped(tmp_path: Pat
                 if version % max(SWAPS // 10, 1) == 0:
                     gc.collect()
                     levels.append(process_bytes())
+                    resident.append(resident_bytes())
         finally:
             over.set()
             for caller in callers:
@@ -99,4 +97,14 @@ def test_no_request_fails_or_mixes_versions_while_they_are_swapped(tmp_path: Pat
     # Flat: what the second half of the swaps adds is no more than noise.
     half = len(levels) // 2
     assert min(levels[half:]) < max(levels[:half]) + (4 << 20), levels
-    print(sum(caller.answers for caller in callers), "answers,", len(seen), "versions,", levels)
+    print(f"{sum(caller.answers for caller in callers)} answers of {len(seen)} versions")
+    print(f"MiB allocated {in_mib(levels)}, resident {in_mib(resident)}")
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def in_mib(sizes: list[int]) -> list[float]:
+    return [round(size / 2**20, 1) for size in sizes]
