@@ -70,6 +70,7 @@ def load_version(
     number = version.number
     if number is None:
         raise InvalidInput(f"version's name: expected a number, got {version.name!r}")
+    where = f"model '{version.model}' version {number}: "
     if gently:
         with runtime._throttle.begin(version.model, number) as pace:
             files = [found.folder / version.name / name for name, *_ in version.stamp]
@@ -84,12 +85,10 @@ def load_version(
             replace=True,
             gently=gently,
         )
-    except PyRuntimeError:
-        raise
+    except PyRuntimeError as error:
+        raise type(error)(where + str(error).replace(where, "", 1)) from error
     except Exception as error:  # out of memory, a file that vanished
-        raise EngineError(
-            f"model '{version.model}' version {number}: {type(error).__name__}: {error}"
-        ) from error
+        raise EngineError(f"{where}{type(error).__name__}: {error}") from error
     return Loaded(model, time.perf_counter() - begin, "; ".join(notes))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -167,6 +168,8 @@ def _recorded(wanted: WarmUp, folder: Path) -> Iterator[Inputs]:
         for path in paths:
             if not path.resolve().is_relative_to(folder.resolve()):
                 raise InvalidInput(f"warm_up.recorded: {path} leads out of the model's folder")
+            if not zipfile.is_zipfile(path):
+                raise InvalidInput(f"{path}: expected an .npz file of inputs, got another kind")
             try:
                 with np.load(path, allow_pickle=False) as arrays:
                     yield {name: arrays[name] for name in arrays.files}
