@@ -41,16 +41,16 @@ def add_parser(benches: Commands) -> None:
     parser = benches.add_parser(
         "run",
         help="latency and throughput of a model, here or on a server",
-        description="Measures every combination of what is given: latencies, throughput, processor "
-        "time, memory, batch sizes, errors. Each point is warmed up and repeated until its figure "
-        "is known well enough, or its time is up.",
+        description="Measures every combination of what is given: latencies, throughput,\n"
+        "processor time, memory, batch sizes, errors. Each point is warmed up and repeated\n"
+        "until its figure is known well enough, or its time is up.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "model",
         metavar="MODEL.onnx|REPOSITORY",
-        help="with --target grpc://... the model's name on the server will do",
+        help="a file, a repository's folder, or with --target the model's name on the server",
     )
     _add_what(parser)
     _add_load(parser)
@@ -116,7 +116,11 @@ def _add_client(parser: argparse.ArgumentParser) -> None:
         help="that send to a server. Default: %(default)s",
     )
     group.add_argument(
-        "--connections", metavar="N", type=int, default=1, help="of each. Default: %(default)s"
+        "--connections",
+        metavar="N",
+        type=int,
+        default=1,
+        help="of each client thread. Default: %(default)s",
     )
     group.add_argument(
         "--patience",
@@ -221,7 +225,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
         "--repetition",
         metavar="SECONDS",
         type=float,
-        help="length of each. Default: a share of --seconds",
+        help="length of each repetition. Default: a share of --seconds",
     )
     group.add_argument(
         "--rounds",
