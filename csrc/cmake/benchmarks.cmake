@@ -1,9 +1,11 @@
 # Every benchmarks/bench_*.cc is one executable.
 file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/../benchmarks/bench_*.cc)
+add_custom_target(benchmarks)
 foreach(source IN LISTS sources)
   get_filename_component(name ${source} NAME_WE)
   add_executable(${name} ${source})
   target_link_libraries(${name} PRIVATE pyruntime_options core)
+  add_dependencies(benchmarks ${name})
 endforeach()
 
 # That they run is a test; how fast is not. Short, so the figures mean nothing.
