@@ -25,7 +25,7 @@ class Handle:
         *,
         outputs: Sequence[str] | None = None,
         timeout_s: float | None = None,
-        priority: Literal["high", "normal", "low"] = "normal",
+        priority: Literal["high", "normal", "low"] | None = None,
         route_key: str | None = None,
         request_id: str | None = None,
     ) -> tuple[dict[str, np.ndarray[Any, Any]], Assignment]: ...
@@ -35,7 +35,7 @@ class Handle:
         *,
         outputs: Sequence[str] | None = None,
         timeout_s: float | None = None,
-        priority: Literal["high", "normal", "low"] = "normal",
+        priority: Literal["high", "normal", "low"] | None = None,
         route_key: str | None = None,
         request_id: str | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]: ...
@@ -44,7 +44,7 @@ class Handle:
         inputs: Mapping[str, Any],
         outputs: Sequence[str] | None,
         timeout_s: float | None,
-        priority: Literal["high", "normal", "low"],
+        priority: Literal["high", "normal", "low"] | None,
         route_key: str | None,
         request_id: str | None,
         future: object,

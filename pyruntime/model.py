@@ -122,7 +122,7 @@ class Model(Handle):
         *,
         outputs: Sequence[str] | None = None,
         timeout_s: float | None = None,
-        priority: Priority = "normal",
+        priority: Priority | None = None,
         route_key: str | None = None,
         request_id: str | None = None,
     ) -> "Future[Outputs]":
@@ -168,7 +168,7 @@ class Model(Handle):
         *,
         outputs: Sequence[str] | None = None,
         timeout_s: float | None = None,
-        priority: Priority = "normal",
+        priority: Priority | None = None,
         route_key: str | None = None,
         request_id: str | None = None,
     ) -> "Outputs":

@@ -25,6 +25,12 @@ from pyruntime.config import find_onnxruntime, read_model_options
         (lambda: Batching(max_rows=2.5), r"Batching.max_rows: .* got 2.5"),
         (lambda: Batching(max_rows=True), r"Batching.max_rows: .* got True"),
         (lambda: Batching(max_rows="many"), r'Batching.max_rows: .* or "auto", got \'many\''),
+        (lambda: Batching(request_rows=-1), r"Batching.request_rows: .* at least 0, got -1"),
+        (lambda: Batching(queue_timeout_us=-1), r"Batching.queue_timeout_us: .* at least 0"),
+        (
+            lambda: Batching(default_priority="urgent"),  # type: ignore[arg-type]
+            r"Batching.default_priority: expected one of 'high', 'normal', 'low', got 'urgent'",
+        ),
         (lambda: Batching(queue_rows=-1), r"Batching.queue_rows: .* at least 0, got -1"),
         (lambda: Batching(queue_bytes=-1), r"Batching.queue_bytes: .* at least 0, got -1"),
         (lambda: Batching(max_delay_us=-1), r"Batching.max_delay_us: .* at least 0, got -1"),

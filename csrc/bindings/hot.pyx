@@ -159,18 +159,17 @@ cdef int set_options(ModelVersion* model, Request* request, object outputs, obje
         if seconds != seconds:
             raise InvalidInput(f"timeout_s: expected seconds or None, got {timeout_s!r}")
         set_deadline(request[0], seconds)
-    if priority is not NORMAL and priority != NORMAL:
+    if priority is not None:
         if priority == "high":
             set_priority(request[0], 0)
+        elif priority == "normal":
+            set_priority(request[0], 1)
         elif priority == "low":
             set_priority(request[0], 2)
         else:
             raise InvalidInput(
                 f"priority: expected 'high', 'normal' or 'low', got {priority!r}")
     return 0
-
-
-cdef str NORMAL = intern("normal")
 
 
 cdef int raise_if_failed(const Status& status) except -1:
@@ -261,7 +260,7 @@ cdef class Handle:
         self.plans = [plan, *self.plans[:KEPT_PLANS - 1]]
         return plan
 
-    def infer(self, inputs, *, outputs=None, timeout_s=None, priority="normal", route_key=None,
+    def infer(self, inputs, *, outputs=None, timeout_s=None, priority=None, route_key=None,
               request_id=None):
         """Run one request and wait for it, without the GIL.
 
@@ -271,7 +270,7 @@ cdef class Handle:
         of str or bytes. bfloat16: arrays of ml_dtypes.bfloat16, or the same bits as uint16.
         outputs: names of those wanted; None: all.
         timeout_s: seconds that the request may wait in the queue; None: no limit.
-        priority: "high", "normal" or "low".
+        priority: "high", "normal" or "low"; None: the model's own, `Batching.default_priority`.
         route_key: what this caller's requests have in common, such as a user's id, by which a
         route keeps them on one version.
         request_id: by which Runtime.feedback() knows the request.
@@ -289,7 +288,7 @@ cdef class Handle:
             with self._brought_in(error, timeout_s) as left_s:
                 return self.call(inputs, outputs, left_s, priority, route_key, request_id, False)
 
-    def infer_routed(self, inputs, *, outputs=None, timeout_s=None, priority="normal",
+    def infer_routed(self, inputs, *, outputs=None, timeout_s=None, priority=None,
                      route_key=None, request_id=None):
         """As `infer`; returns the outputs and the routing.Assignment that says who answered."""
         try:
@@ -315,7 +314,7 @@ cdef class Handle:
             model = decision.model.get()
             request = model.new_request()
             holder = set_inputs(plan, model, request.get(), inputs)
-            if outputs is not None or timeout_s is not None or priority is not NORMAL:
+            if outputs is not None or timeout_s is not None or priority is not None:
                 set_options(model, request.get(), outputs, timeout_s, priority)
             watch(&decision, request.get(), request_id)
             with nogil:

@@ -92,6 +92,12 @@ std::optional<Overlap> to_overlap(const std::string& name) {
   return static_cast<Overlap>(found - kOverlapNames.begin());
 }
 
+Priority to_priority(py::handle name) {
+  const auto text = name.cast<std::string>();
+  if (text == "high") return Priority::kHigh;
+  return text == "low" ? Priority::kLow : Priority::kNormal;
+}
+
 }  // namespace
 
 ModelOptions to_model_options(py::handle options) {
@@ -105,6 +111,10 @@ ModelOptions to_model_options(py::handle options) {
   result.batching.queue_capacity = batching.attr("queue_capacity").cast<int>();
   result.batching.queue_rows = batching.attr("queue_rows").cast<int64_t>();
   result.batching.queue_bytes = batching.attr("queue_bytes").cast<int64_t>();
+  result.batching.request_rows = batching.attr("request_rows").cast<int64_t>();
+  result.batching.queue_timeout =
+      std::chrono::microseconds(batching.attr("queue_timeout_us").cast<int64_t>());
+  result.batching.default_priority = to_priority(batching.attr("default_priority"));
   for (const py::handle padding : batching.attr("padding")) {
     result.batching.padding.push_back(to_padding(padding));
   }

@@ -36,6 +36,13 @@ Status late(const Request& request, TimePoint now, Nanoseconds run) {
               waited + ", " + in_us(run) + " expected"};
 }
 
+Status timed_out(int64_t waited_ns, std::chrono::microseconds timeout) {
+  return {ErrorCode::kDeadlineExceeded,
+          "waited " + std::to_string(waited_ns / 1000) +
+              " us in the queue, longer than the model allows: " + std::to_string(timeout.count()) +
+              " us (batching.queue_timeout_us)"};
+}
+
 std::span<const int64_t> tail(const Shape& shape) {
   return shape.rank() == 0 ? shape.dims() : shape.dims().subspan(1);
 }
@@ -138,6 +145,9 @@ void Batcher::set_wait(Batch& batch, const Request& request) const {
     // Half of the time is left for what comes after the wait.
     const Nanoseconds half = (request.deadline - request.submitted_at_) / 2;
     batch.latest = std::min(batch.latest, request.submitted_at_ + half);
+  }
+  if (options_.queue_timeout.count() != 0) {
+    batch.latest = std::min(batch.latest, request.submitted_at_ + options_.queue_timeout / 2);
   }
 }
 
@@ -364,6 +374,11 @@ bool Batcher::seal(Batch& batch, TimePoint now) {
     if (request->deadline != kNever && request->deadline < now + run) {
       batch.rows -= rows;
       request->answer_unserved(late(*request, now, run), now, Batch::kReferences);
+      ++expired;
+    } else if (has_waited_too_long(waited_ns)) {
+      batch.rows -= rows;
+      request->answer_unserved(timed_out(waited_ns, options_.queue_timeout), now,
+                               Batch::kReferences);
       ++expired;
     } else {
       batch.members[kept++] = request;

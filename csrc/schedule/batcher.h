@@ -98,7 +98,8 @@ class Batcher {
   TimePoint due_at(const Batch& batch) const;
 
   // Claims the members; those that were cancelled or whose deadline would pass
-  // before their answer leave the batch, completed. Returns whether any is left.
+  // before their answer leave the batch, completed, and so do those that have
+  // waited longer than the queue_timeout. Returns whether any is left.
   bool seal(Batch& batch, TimePoint now);
 
   bool is_empty() const;
@@ -161,6 +162,10 @@ class Batcher {
     return (priorities_.load(std::memory_order_relaxed) >> priority & 1U) != 0;
   }
   void leave_queue(const Batch& batch);
+  bool has_waited_too_long(int64_t waited_ns) const {
+    const Nanoseconds timeout = options_.queue_timeout;
+    return timeout.count() != 0 && waited_ns > timeout.count();
+  }
 
   // Constant after construction.
   const BatchingOptions options_;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "schedule/cost_model.h"
+#include "schedule/request.h"
 
 namespace pyruntime {
 
@@ -27,6 +28,9 @@ struct BatchingOptions {
   int queue_capacity = 1024;               // requests that wait, at most
   int64_t queue_rows = 0;                  // their rows together, at most; 0: no limit
   int64_t queue_bytes = 0;                 // and the bytes of their inputs; 0: no limit
+  int64_t request_rows = 0;                // of one request, at most; 0: no limit
+  std::chrono::microseconds queue_timeout{0};     // who waited longer is not run; 0: no limit
+  Priority default_priority = Priority::kNormal;  // of requests that name none
   std::vector<PaddingOptions> padding;
 
   bool may_batch() const { return max_rows != 1; }

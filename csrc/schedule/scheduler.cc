@@ -194,6 +194,7 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
     if (Status status = enter(*request, rows); !status.ok()) return status;
     warmed_up_.fetch_add(1, std::memory_order_release);  // pairs with stats()
     while (!instance->try_own()) std::this_thread::sleep_for(std::chrono::microseconds(50));
+    request->submitted_at_ = clock_.now();  // the queue's limits are not for it
     batcher_.submit_to(instance->batch(), *request);
     if (batcher_.seal(instance->batch(), clock_.now())) {
       instance->run_uncounted(batcher_);

@@ -61,6 +61,11 @@ void check_options(const std::string& label, const ModelOptions& options) {
           batching.queue_rows);
   require(batching.queue_bytes >= 0, "batching.queue_bytes: expected 0 (no limit) or more",
           batching.queue_bytes);
+  require(batching.request_rows >= 0, "batching.request_rows: expected 0 (no limit) or more",
+          batching.request_rows);
+  require(batching.queue_timeout.count() >= 0 && batching.queue_timeout.count() <= 3'600'000'000,
+          "batching.queue_timeout_us: expected 0 (no limit) to 3600000000",
+          batching.queue_timeout.count());
   require(options.stuck_after.count() >= 0, "stuck_after: expected at least 0 ns",
           options.stuck_after.count());
   require(!options.instances.empty(), "instances: expected at least one group", 0);
@@ -183,7 +188,11 @@ ModelVersion::~ModelVersion() {
   for (auto& session : sessions_) leave(&session);
 }
 
-RequestRef ModelVersion::new_request() { return requests_->take(); }
+RequestRef ModelVersion::new_request() {
+  RequestRef request = requests_->take();
+  request->priority = options_.batching.default_priority;
+  return request;
+}
 
 Status ModelVersion::set_input(Request& request, std::string_view name, Tensor tensor) const {
   const auto index = signature_->find_input(name);
@@ -210,7 +219,14 @@ Status ModelVersion::check_and_count(const Request& request, int64_t* rows) cons
                 "' was loaded before this process was forked; load models after the fork"};
   }
   Status status = (*check_inputs_)(request, rows);
-  if (!status.ok() || plan_->padding().is_empty()) return status;
+  if (!status.ok()) return status;
+  const int64_t most_rows = options_.batching.request_rows;
+  if (most_rows != 0 && *rows > most_rows) {
+    return {ErrorCode::kInvalidInput, "expected at most " + std::to_string(most_rows) +
+                                          " rows in a request (max_batch_size, " +
+                                          "batching.request_rows), got " + std::to_string(*rows)};
+  }
+  if (plan_->padding().is_empty()) return status;
   return plan_->padding().check(request.inputs);
 }
 

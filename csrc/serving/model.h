@@ -80,7 +80,8 @@ class ModelVersion {
   // Of each group of instances.
   const std::vector<DevicePlacement>& placement() const { return placement_; }
 
-  // A clean request with the signature's numbers of inputs and outputs.
+  // A clean request with the signature's numbers of inputs and outputs, of the
+  // model's default priority.
   RequestRef new_request();
 
   // Puts `tensor` in its place. InvalidInput for an unknown name or one that

@@ -91,7 +91,7 @@ Status InferCall::State::decode_for_model() {
   query.key = parameters.route_key.empty() ? route_key : parameters.route_key;
   if (found = registry->route(view.model_name, query, &decision); !found.ok()) return found;
   request = model().new_request();
-  request->priority = parameters.priority;
+  if (parameters.priority) request->priority = *parameters.priority;
   request->deadline = parameters.deadline;
   if (Status decoded = decode_inputs(); !decoded.ok()) return decoded;
   return decode_outputs();

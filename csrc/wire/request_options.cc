@@ -42,7 +42,9 @@ Status text_parameter(const InferParameterView& parameter, std::string_view* val
   return {};
 }
 
-Priority priority_of(uint64_t level) {
+// 0: the model's own.
+std::optional<Priority> priority_of(uint64_t level) {
+  if (level == 0) return {};
   if (level == 1) return Priority::kHigh;
   return level >= 3 ? Priority::kLow : Priority::kNormal;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "base/clock.h"
@@ -16,7 +17,7 @@ Status parse_model_version(std::string_view text, int64_t* version);
 
 // Of the request as a whole.
 struct RequestParameters {
-  Priority priority = Priority::kNormal;
+  std::optional<Priority> priority;
   TimePoint deadline = kNever;
   std::string_view route_key{};  // within the request's bytes
   std::string_view label{};      // of a version

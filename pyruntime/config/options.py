@@ -21,6 +21,7 @@ from pyruntime.tensors import TensorSpec
 
 __all__ = [
     "MOST_AUTO_ROWS",
+    "MOST_QUEUED",
     "Batching",
     "InstanceGroup",
     "ModelOptions",
@@ -30,6 +31,7 @@ __all__ = [
 
 GRAPH_OPTIMIZATIONS = ("none", "basic", "extended", "all")
 OVERLAPS = ("measured", "none", "two", "three")
+PRIORITIES = ("high", "normal", "low")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,9 @@ class Padding:
 MOST_AUTO_ROWS = 256
 """How far `Batching.max_rows = "auto"` goes."""
 
+MOST_QUEUED = 65536
+"""How far `Batching.queue_capacity` goes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batching:
@@ -80,6 +85,11 @@ class Batching:
     queue_capacity: requests that wait, at most; more are refused as Overloaded.
     queue_rows: their rows together, at most; 0: no limit.
     queue_bytes: bytes of their inputs together, at most; 0: no limit.
+    queue_timeout_us: a request that has waited longer is refused as DeadlineExceeded when its
+        turn comes, microseconds; 0: no limit.
+    request_rows: rows of one request, at most; more are refused as InvalidInput. 0: no limit; a
+        request of more than `max_rows` runs alone.
+    default_priority: "high", "normal" or "low"; of requests that name none.
     padding: dimensions in which requests of unequal lengths are filled up to run together.
     """
 
@@ -88,6 +98,9 @@ class Batching:
     queue_capacity: int = 1024
     queue_rows: int = 0
     queue_bytes: int = 0
+    queue_timeout_us: int = 0
+    request_rows: int = 0
+    default_priority: Literal["high", "normal", "low"] = "normal"
     padding: tuple[Padding, ...] = ()
 
     def __post_init__(self) -> None:
@@ -97,9 +110,13 @@ class Batching:
         else:
             check_integer(self, "max_rows", least=1)
         check_integer(self, "max_delay_us", least=0)
-        check_integer(self, "queue_capacity", least=1, most=65536)
+        check_integer(self, "queue_capacity", least=1, most=MOST_QUEUED)
         check_integer(self, "queue_rows", least=0)
         check_integer(self, "queue_bytes", least=0)
+        check_integer(self, "queue_timeout_us", least=0, most=3_600_000_000)
+        check_integer(self, "request_rows", least=0)
+        if self.default_priority not in PRIORITIES:
+            raise mismatch(self, "default_priority", "one of " + ", ".join(map(repr, PRIORITIES)))
         check_items(self, "padding", Padding)
 
     @property

@@ -8,17 +8,17 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyruntime.config.model import ModelConfig, Versions, WarmUpRequest
-from pyruntime.config.options import InstanceGroup, ProviderOptions
+from pyruntime.config.options import MOST_QUEUED, InstanceGroup, ProviderOptions
 from pyruntime.errors import InvalidInput
 from pyruntime.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pyruntime.config.options import ModelOptions
+    from pyruntime.config.options import Batching, ModelOptions
 
 __all__ = ["read_triton_config", "triton_config_from_json", "triton_config_from_text"]
 
@@ -38,12 +38,25 @@ _HONOURED: dict[str, Any] = {
     "default_model_filename": True,
     "dynamic_batching": {
         "max_queue_delay_microseconds": True,
-        "default_queue_policy": {"max_queue_size": True},
+        "preserve_ordering": True,
+        "priority_levels": True,
+        "default_priority_level": True,
+        "default_queue_policy": {
+            "max_queue_size": True,
+            "timeout_action": True,
+            "default_timeout_microseconds": True,
+            "allow_timeout_override": True,
+        },
     },
     "optimization": {"graph": True, "execution_accelerators": True},
     "parameters": True,
     "model_warmup": True,
 }
+
+_QUEUE_POLICY = "dynamic_batching.default_queue_policy"
+
+# Triton's levels are as many as one likes, 1 first; what comes behind the third is as the third.
+_PRIORITIES: dict[int, Literal["high", "normal", "low"]] = {1: "high", 2: "normal", 3: "low"}
 
 _GRAPH_LEVELS = {-1: "basic", 0: "all", 1: "extended", 2: "none"}
 
@@ -168,19 +181,13 @@ class _Reader:
 
     def _options(self) -> ModelOptions:
         message, options = self._message, self._defaults.options
-        batching = replace(options.batching, max_rows=max(message.max_batch_size, 1))
-        if message.HasField("dynamic_batching"):
-            dynamic = message.dynamic_batching
-            batching = replace(batching, max_delay_us=dynamic.max_queue_delay_microseconds)
-            if size := dynamic.default_queue_policy.max_queue_size:
-                batching = replace(batching, queue_capacity=size)
         instances, providers = self._instances()
         providers += self._accelerators()
         if providers and all(provider.name != "cpu" for provider in providers):
             providers += (ProviderOptions("cpu"),)
         options = replace(
             options,
-            batching=batching,
+            batching=self._batching(options.batching),
             instances=instances or options.instances,
             providers=providers or options.providers,
         )
@@ -191,6 +198,47 @@ class _Reader:
                 raise self._error(f"optimization.graph.level: expected {expected}, got {level}")
             options = replace(options, graph_optimization=_GRAPH_LEVELS[level])  # type: ignore[arg-type]
         return self._with_parameters(options)
+
+    def _batching(self, defaults: Batching) -> Batching:
+        message = self._message
+        # Without a batch dimension of Triton's there is nothing whose size it would limit.
+        batching = replace(
+            defaults,
+            max_rows=max(message.max_batch_size, 1),
+            request_rows=message.max_batch_size,
+        )
+        if not message.HasField("dynamic_batching"):
+            return batching
+        dynamic = message.dynamic_batching
+        policy = dynamic.default_queue_policy
+        timeout_us = policy.default_timeout_microseconds
+        if timeout_us and policy.timeout_action == policy.DELAY:
+            self._ignored.append(f"{_QUEUE_POLICY}.default_timeout_microseconds (to DELAY)")
+            timeout_us = 0
+        capacity = policy.max_queue_size or batching.queue_capacity
+        if capacity > MOST_QUEUED:
+            self._ignored.append(f"{_QUEUE_POLICY}.max_queue_size (beyond {MOST_QUEUED})")
+            capacity = MOST_QUEUED
+        return replace(
+            batching,
+            max_delay_us=dynamic.max_queue_delay_microseconds,
+            queue_capacity=capacity,
+            queue_timeout_us=timeout_us,
+            default_priority=self._default_priority(dynamic),
+        )
+
+    def _default_priority(self, dynamic: Any) -> Literal["high", "normal", "low"]:
+        levels, level = dynamic.priority_levels, dynamic.default_priority_level
+        if levels == 0 and level == 0:
+            return "normal"
+        if not 1 <= level <= levels:
+            raise self._error(
+                "dynamic_batching.default_priority_level: expected 1 to priority_levels "
+                f"({levels}), got {level}"
+            )
+        if levels > len(_PRIORITIES):
+            self._ignored.append(f"dynamic_batching.priority_levels (beyond {len(_PRIORITIES)})")
+        return _PRIORITIES[min(level, len(_PRIORITIES))]
 
     def _instances(self) -> tuple[tuple[InstanceGroup, ...], tuple[ProviderOptions, ...]]:
         """Give instances on the host, and the providers that GPUs ask for."""

@@ -9,6 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pyruntime._core import data_type_protocol_name
+from pyruntime.config.options import PRIORITIES
 from pyruntime.frontends import protocol
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def config(model: Model, versions: Versions | None) -> Any:
         name=model.name,
         platform=platform,
         backend=backend,
-        max_batch_size=batching.most_rows if model.is_batchable else 0,
+        max_batch_size=_max_batch_size(model),
         default_model_filename="model.onnx" if backend == "onnxruntime" else "",
     )
     if versions is None or versions.all:
@@ -76,11 +77,21 @@ def config(model: Model, versions: Versions | None) -> Any:
         dynamic = message.dynamic_batching
         dynamic.max_queue_delay_microseconds = batching.max_delay_us
         dynamic.default_queue_policy.max_queue_size = batching.queue_capacity
+        dynamic.default_queue_policy.default_timeout_microseconds = batching.queue_timeout_us
+        dynamic.default_queue_policy.allow_timeout_override = True
+        dynamic.priority_levels = len(PRIORITIES)
+        dynamic.default_priority_level = 1 + PRIORITIES.index(batching.default_priority)
     for index, group in enumerate(model.options.instances):
         message.instance_group.append(_instance_group(model.name, index, group))
     if nodes := model.stats().placement:
         message.parameters["placement"].string_value = _placement(nodes)
     return message
+
+
+def _max_batch_size(model: Model) -> int:
+    """Rows that a request may have, if that is limited, or else that a batch may have."""
+    batching = model.options.batching
+    return (batching.request_rows or batching.most_rows) if model.is_batchable else 0
 
 
 def statistics(model: Model, memory_bytes: int = 0) -> Any:

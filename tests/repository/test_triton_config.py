@@ -48,7 +48,16 @@ instance_group [
 dynamic_batching {
   preferred_batch_size: [ 4, 8 ]
   max_queue_delay_microseconds: 100
-  default_queue_policy { max_queue_size: 16 default_timeout_microseconds: 5 }
+  preserve_ordering: true
+  priority_levels: 2
+  default_priority_level: 1
+  default_queue_policy {
+    timeout_action: REJECT
+    default_timeout_microseconds: 60000000
+    allow_timeout_override: true
+    max_queue_size: 16
+  }
+  priority_queue_policy { key: 2 value { max_queue_size: 4 } }
 }
 optimization { graph { level: -1 } input_pinned_memory { enable: true } }
 parameters { key: "intra_op_thread_count" value: { string_value: "2" } }
@@ -92,7 +101,10 @@ def test_what_means_something_is_honoured(tmp_path: Path) -> None:
     options = config.options
     assert options.batching.max_rows == 8
     assert options.batching.max_delay_us == 100
+    assert options.batching.request_rows == 8
     assert options.batching.queue_capacity == 16
+    assert options.batching.queue_timeout_us == 60_000_000
+    assert options.batching.default_priority == "high"
     assert options.graph_optimization == "basic"
     assert options.intra_op_threads == 2
     assert options.config == {"session.set_denormal_as_zero": "1"}
@@ -107,10 +119,51 @@ def test_what_means_nothing_here_is_named(tmp_path: Path) -> None:
     assert set(read(CONFIG, tmp_path).ignored) == {
         "output.label_filename",
         "dynamic_batching.preferred_batch_size",
-        "dynamic_batching.default_queue_policy.default_timeout_microseconds",
+        "dynamic_batching.priority_queue_policy",
         "optimization.input_pinned_memory",
         "parameters['execution_mode']",
     }
+
+
+def policy(text: str, folder: Path) -> ModelConfig:
+    return read(f"dynamic_batching {{ {text} }}", folder)
+
+
+def test_what_a_queue_policy_says_is_honoured_as_far_as_it_can_be(tmp_path: Path) -> None:
+    named = "dynamic_batching.default_queue_policy"
+    delay = "default_queue_policy { default_timeout_microseconds: 5 timeout_action: DELAY }"
+    config = policy(delay, tmp_path)
+    assert config.options.batching.queue_timeout_us == 0
+    assert config.ignored == (f"{named}.default_timeout_microseconds (to DELAY)",)
+    config = policy("default_queue_policy { max_queue_size: 100000 }", tmp_path)
+    assert config.options.batching.queue_capacity == 65536
+    assert config.ignored == (f"{named}.max_queue_size (beyond 65536)",)
+
+
+@pytest.mark.parametrize(
+    ("levels", "level", "priority"),
+    [(1, 1, "high"), (3, 2, "normal"), (3, 3, "low"), (9, 9, "low")],
+)
+def test_priority_levels_become_the_three_that_there_are(
+    tmp_path: Path, levels: int, level: int, priority: str
+) -> None:
+    text = f"priority_levels: {levels} default_priority_level: {level}"
+    config = policy(text, tmp_path)
+    assert config.options.batching.default_priority == priority
+    beyond = ("dynamic_batching.priority_levels (beyond 3)",)
+    assert config.ignored == (beyond if levels > 3 else ())
+
+
+def test_a_request_of_more_rows_than_max_batch_size_is_refused(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    add(tmp_path, "mlp", 1, MLP)
+    (tmp_path / "mlp" / "config.pbtxt").write_text("max_batch_size: 2")
+    with ModelRepository(tmp_path) as repository:
+        model = repository.runtime.model("mlp")
+        model.infer({names[0]: np.zeros((2, 64), np.float32)})
+        with pytest.raises(InvalidInput, match=r"at most 2 rows in a request .* got 3"):
+            model.infer({names[0]: np.zeros((3, 64), np.float32)})
 
 
 def test_a_documented_repository_is_served(tmp_path: Path, names: tuple[str, str]) -> None:
@@ -167,6 +220,15 @@ def test_json_says_the_same(tmp_path: Path) -> None:
         ('backend: "pytorch"', "backend: expected 'onnxruntime', got 'pytorch'"),
         ('platform: "tensorrt_plan"', "platform: expected 'onnxruntime_onnx'"),
         ('name: "other"', "name: expected 'mlp' as the folder's, got 'other'"),
+        (
+            "dynamic_batching { priority_levels: 2 }",
+            "default_priority_level: expected 1 to priority_levels (2), got 0",
+        ),
+        (
+            "dynamic_batching {"
+            " default_queue_policy { default_timeout_microseconds: 9000000000 } }",
+            "Batching.queue_timeout_us: expected an int of at most 3600000000",
+        ),
         ("ensemble_scheduling { }", "expected a single model, got an ensemble"),
         ("max_batch_size: -1", "max_batch_size: expected 0 or more, got -1"),
         ("optimization { graph { level: 7 } }", "optimization.graph.level: expected -1, 0, 1, 2"),

@@ -460,6 +460,30 @@ TEST_CASE("a request that would be late is dropped before it runs if others wait
   }
 }
 
+TEST_CASE("who has waited longer than the queue's timeout is given up when the turn comes") {
+  Fixture fixture({.queue_timeout = microseconds(50)});
+  const RequestRef first = fixture.add(1);
+  fixture.clock.advance(microseconds(30));
+  const RequestRef second = fixture.add(1);
+  fixture.clock.advance(microseconds(21));
+  CHECK(fixture.next() == Rows{1, 1});
+  run(fixture);
+  CHECK(first->status.code() == ErrorCode::kDeadlineExceeded);
+  CHECK(first->status.message() ==
+        "waited 51 us in the queue, longer than the model allows: 50 us "
+        "(batching.queue_timeout_us)");
+  CHECK(second->status.ok());
+}
+
+TEST_CASE("a batch does not wait for company until its oldest times out in the queue") {
+  Fixture fixture({.max_delay = microseconds(1000), .queue_timeout = microseconds(50)});
+  const RequestRef request = fixture.add(1);
+  fixture.next();
+  CHECK(fixture.batcher.due_at(fixture.batch) == fixture.clock.now() + microseconds(25));
+  run(fixture);
+  CHECK(request->status.ok());
+}
+
 TEST_CASE("a full queue refuses and takes again once a request has left") {
   Fixture fixture({.max_rows = 32, .queue_capacity = 2});
   const std::vector<RequestRef> requests = {fixture.add(1), fixture.add(1)};

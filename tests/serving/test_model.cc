@@ -70,6 +70,28 @@ TEST_CASE("rows must agree between inputs") {
   CHECK(model->infer(request).message() == "input 'b': expected 2 rows as in input 'a', got 3");
 }
 
+TEST_CASE("a request of more rows than the model allows is refused") {
+  EchoSettings settings;
+  settings.batching.request_rows = 2;
+  const auto model = load_echo(settings);
+  Numbers most = rows_of_four(2, 0);
+  CHECK(infer(*model, most.view()).ok());
+  Numbers more = rows_of_four(3, 0);
+  const Status status = infer(*model, more.view());
+  CHECK(status.code() == ErrorCode::kInvalidInput);
+  CHECK(status.message() ==
+        "expected at most 2 rows in a request (max_batch_size, batching.request_rows), got 3");
+}
+
+TEST_CASE("a request has the model's priority until it is given another") {
+  EchoSettings settings;
+  settings.batching.default_priority = Priority::kLow;
+  const auto model = load_echo(settings);
+  model->new_request()->priority = Priority::kHigh;
+  CHECK(model->new_request()->priority == Priority::kLow);
+  CHECK(load_echo()->new_request()->priority == Priority::kNormal);
+}
+
 TEST_CASE("an output that is not wanted is not there") {
   const auto model = load_echo({.inputs = {"a", "b"}});
   Numbers numbers = rows_of_four(1, 5);

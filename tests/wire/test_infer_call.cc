@@ -11,6 +11,7 @@
 #include "wire/infer_call.h"
 #include "wire/infer_request.h"
 #include "wire/request_builder.h"
+#include "wire/request_options.h"
 
 namespace pyruntime {
 namespace {
@@ -270,6 +271,25 @@ TEST_CASE_FIXTURE(TwoModels, "priority and timeout are understood") {
   CHECK(refusal(good().parameter("timeout", number_field(2, ~uint64_t{0}))) ==
         "parameter 'timeout': expected an integer that is not negative, got -1");
   refusal(good().parameter("priority", bytes_field(3, "high")));
+}
+
+TEST_CASE("a priority of 0, or none, leaves it to the model") {
+  const auto read = [](const std::string& bytes) {
+    InferRequestView view;
+    REQUIRE(view.parse(as_bytes(bytes)).ok());
+    RequestParameters parameters;
+    REQUIRE(read_parameters(view, &parameters).ok());
+    return parameters.priority;
+  };
+  const auto of_level = [&](uint64_t level) {
+    return read(RequestBuilder().parameter("priority", number_field(5, level)).bytes);
+  };
+  CHECK(!read({}));
+  CHECK(!of_level(0));
+  CHECK(of_level(1) == Priority::kHigh);
+  CHECK(of_level(2) == Priority::kNormal);
+  CHECK(of_level(3) == Priority::kLow);
+  CHECK(of_level(100) == Priority::kLow);
 }
 
 TEST_CASE_FIXTURE(TwoModels, "parameters that are not implemented are refused by name") {
