@@ -25,11 +25,12 @@ using namespace pyruntime;
 using namespace pyruntime::bench;
 
 constexpr const char* kUsage =
-    "bench_routing [--model NAME|PATH] [--callers 1] [--gap-us 0] [--copied 1000]\n"
-    "              [--seconds 0.05] [--turns 60]\n"
+    "bench_routing [--model NAME|PATH] [--callers 1] [--instances 1] [--gap-us 0]\n"
+    "              [--copied 1000] [--seconds 0.05] [--turns 60]\n"
     "\n"
     "model: called, with another version of it as its shadow; the MLP unless given.\n"
     "callers: that call at once and wait, each with the gap after every answer.\n"
+    "instances: of each version.\n"
     "copied: of the requests, in thousandths.\n"
     "seconds: with and without the shadow in one turn.\n"
     "Prints two tables in Markdown and a line of JSON.\n";
@@ -40,6 +41,7 @@ constexpr int kBatches = 300;
 struct Settings {
   std::string model;
   int callers;
+  int instances;
   std::chrono::microseconds gap;
   int copied;
   Nanoseconds length;
@@ -194,6 +196,7 @@ void measure(Arguments& arguments) {
   Settings settings;
   settings.model = arguments.text("model", "mlp_64_256_256_10");
   settings.callers = std::max(1, arguments.whole("callers", 1));
+  settings.instances = std::max(1, arguments.whole("instances", 1));
   settings.gap = std::chrono::microseconds(arguments.whole("gap-us", 0));
   settings.copied = std::min(kWhole, arguments.whole("copied", kWhole));
   settings.length = to_nanoseconds(arguments.number("seconds", 0.05));
@@ -202,9 +205,11 @@ void measure(Arguments& arguments) {
 
   const std::string path = model_path(settings.model);
   const std::string name = model_label(path);
+  ModelOptions options;
+  options.instances = {{Device{}, settings.instances}};
   Registry registry;
   for (const int64_t version : {1, 2}) {
-    registry.add(ModelVersion::load(name, version, {.path = path}, {}));
+    registry.add(ModelVersion::load(name, version, {.path = path}, options));
   }
   std::shared_ptr<ModelVersion> model;
   registry.find(name, 1, &model).throw_if_failed();
@@ -212,8 +217,10 @@ void measure(Arguments& arguments) {
   std::string json;
   measure_lookups(registry, name, &json);
   measure_shadow(registry, name, row.tensors(), settings, &json);
-  std::printf("{\"benchmark\": \"routing\", \"model\": \"%s\", \"callers\": %d, %s}\n",
-              name.c_str(), settings.callers, json.c_str());
+  std::printf(
+      "{\"benchmark\": \"routing\", \"model\": \"%s\", \"callers\": %d, \"instances\": %d, "
+      "%s}\n",
+      name.c_str(), settings.callers, settings.instances, json.c_str());
 }
 
 }  // namespace

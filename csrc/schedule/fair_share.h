@@ -112,6 +112,9 @@ class FairShare::Member {
   // Whether another model is active, about.
   bool has_company() const { return share_.active_.load(std::memory_order_relaxed) > 1; }
 
+  // Whether what runs makes way for others.
+  bool preempts() const { return share_.options_.preempts; }
+
   // For one batch. None where it would have to wait.
   // predicted: called where others want turns; gives how long the batch will take, ns.
   template <typename Predict>

@@ -129,6 +129,19 @@ Status Scheduler::infer(const RequestRef& request, int64_t rows) {
   return request->status;
 }
 
+Status Scheduler::infer_aside(Instance& instance, const RequestRef& request, int64_t rows) {
+  Status status = enter(*request, rows);
+  if (!status.ok()) return status;
+  batcher_.submit_to(instance.batch(), *request);
+  if (batcher_.seal(instance.batch(), clock_.now())) {
+    FairShare::Member& share = instance.share();
+    instance.start(share.preempts() ? FairShare::Turn()
+                                    : share.begin([this] { return batcher_.expected_run(); }));
+    while (instance.has_running()) instance.finish_oldest(batcher_);
+  }
+  return request->status;
+}
+
 void Scheduler::await(Request& request) {
   if (!waits_for_company_) {
     seekers_.fetch_add(1, std::memory_order_acq_rel);

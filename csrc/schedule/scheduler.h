@@ -53,6 +53,11 @@ class Scheduler {
   // free. When the deadline passes in the queue the request is dropped.
   Status infer(const RequestRef& request, int64_t rows);
 
+  // infer() for what nobody must feel: the request runs alone and on this thread, in an instance
+  // of the caller's own. That counts neither as keeping a core busy nor, where the system preempts,
+  // for the turns that models take.
+  Status infer_aside(Instance& instance, const RequestRef& request, int64_t rows);
+
   // Runs a request of `rows` rows on each instance, one after the other, beside
   // and before what waits, and counts none of them. make: gives the request, valid, each time.
   Status warm_up(const std::function<RequestRef()>& make, int64_t rows);

@@ -13,6 +13,7 @@
 #include "memory/device.h"
 #include "schedule/batch_slot.h"
 #include "schedule/core_budget.h"
+#include "schedule/instance.h"
 #include "serving/input_check.h"
 
 namespace pyruntime {
@@ -152,6 +153,7 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
                               .overlap = overlap,
                               .clock = clock,
                               .max_rows = options_.batching.most_rows()};
+    if (aside_context_ == nullptr) aside_context_ = std::make_unique<const SlotContext>(context);
     for (int i = 0; i < group.count; ++i) instances.push_back(std::make_unique<Instance>(context));
   }
   scheduler_ =
@@ -182,6 +184,7 @@ ModelVersion::~ModelVersion() {
   // In a child of fork() the threads that everything here waits for do not
   // exist: nothing can be ended properly, so nothing is.
   leave(&scheduler_);
+  leave(&aside_);
   leave(&requests_);
   for (auto& share : shares_) leave(&share);
   for (auto& pool : pools_) leave(&pool);
@@ -239,6 +242,21 @@ Status ModelVersion::infer(const RequestRef& request) {
   int64_t rows = 1;
   Status status = check_and_count(*request, &rows);
   return status.ok() ? named(scheduler_->infer(request, rows)) : status;
+}
+
+Status ModelVersion::infer_aside(const RequestRef& request) {
+  int64_t rows = 1;
+  Status status = check_and_count(*request, &rows);
+  if (!status.ok()) return status;
+  const std::lock_guard lock(aside_mutex_);
+  if (aside_ == nullptr) {
+    try {
+      aside_ = std::make_unique<Instance>(*aside_context_);
+    } catch (const Error& error) {
+      return named(error.status());
+    }
+  }
+  return named(scheduler_->infer_aside(*aside_, request, rows));
 }
 
 Status ModelVersion::submit(const RequestRef& request) {

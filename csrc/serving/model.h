@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,6 +23,9 @@
 #include "serving/input_check.h"
 
 namespace pyruntime {
+
+class Instance;
+struct SlotContext;
 
 // Identical instances on one device.
 struct InstanceGroup {
@@ -96,6 +100,11 @@ class ModelVersion {
   // request.status. The deadline is kept while it waits in the queue.
   Status infer(const RequestRef& request);
 
+  // The same for what nobody must feel, such as a shadow's copies on a thread of
+  // low priority: one at a time, in an instance apart, so that no other request ever
+  // waits for that thread.
+  Status infer_aside(const RequestRef& request);
+
   // Accepts the request, or says why not (then on_complete is never called).
   // InvalidInput names the input, what was expected and what came; Overloaded
   // when the queue is full; Unavailable when closed.
@@ -160,6 +169,11 @@ class ModelVersion {
   // One per group of instances.
   std::vector<std::unique_ptr<FairShare::Member>> shares_;
   std::vector<std::unique_ptr<OverlapChoice>> overlaps_;
+
+  std::unique_ptr<const SlotContext> aside_context_;  // of the first group
+  std::mutex aside_mutex_;                            // held while aside_ runs
+  std::unique_ptr<Instance> aside_;                   // made when first needed
+
   std::unique_ptr<Scheduler> scheduler_;  // last: uses all of the above
 };
 

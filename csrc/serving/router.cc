@@ -42,7 +42,6 @@ void Route::resolve_shadow() {
   shadow->shadow = traffic_->shadow();
   shadow->runner = runner_;
   for (const auto& arm : arms_) {
-    shadow->is_live = shadow->is_live || arm == target;
     shadow->maps.emplace_back((arm == nullptr ? target : arm)->signature(), target->signature());
   }
   shadow->target = std::move(target);

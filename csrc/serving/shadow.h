@@ -90,7 +90,6 @@ struct TensorMap {
 struct ShadowRoute {
   std::shared_ptr<Shadow> shadow;
   std::shared_ptr<ModelVersion> target;
-  bool is_live = false;         // the target also answers requests of the route
   std::vector<TensorMap> maps;  // from each arm's version
   ShadowRunner* runner = nullptr;
 };

@@ -149,7 +149,6 @@ void ShadowRunner::run(ShadowJob& job) {
   const TensorMap& map = route.maps[job.arm];
   ModelVersion& target = *route.target;
   const RequestRef request = target.new_request();
-  request->priority = Priority::kLow;
   for (std::size_t i = 0; i < map.inputs.size(); ++i) {
     request->inputs[i] = job.inputs.tensors()[static_cast<std::size_t>(map.inputs[i])];
   }
@@ -162,16 +161,7 @@ void ShadowRunner::run(ShadowJob& job) {
       }
     }
   }
-  Status status;
-  if (route.is_live) {
-    status = target.submit(request);
-    if (status.ok()) {
-      request->wait();
-      status = request->status;
-    }
-  } else {
-    status = target.infer(request);
-  }
+  const Status status = target.infer_aside(request);
   if (!status.ok() && !request->is_done() && status.code() != ErrorCode::kInvalidInput) {
     route.shadow->count_dropped();  // its queue was full, or it is being unloaded
   } else if (!status.ok()) {

@@ -6,10 +6,9 @@
 // to time and runs them one by one. While the processors are busy it hardly
 // runs, the jobs stay taken, and copies are dropped before they are made.
 //
-// The thread runs the shadow's batch itself (it is a blocking caller), so that
-// this too is idle work; where the shadow's version also answers the route's
-// requests, it only submits, at low priority, so that none of those waits for
-// an idle thread.
+// The thread runs the shadow's batch itself, so that this too is idle work, and
+// in an instance apart, so that none of the version's own requests waits for an
+// idle thread.
 #pragma once
 
 #include <atomic>

@@ -8,7 +8,9 @@
 
 #include <doctest/doctest.h>
 
+#include "memory/device.h"
 #include "schedule/echo_model.h"
+#include "schedule/fair_share.h"
 #include "serving/registry.h"
 
 namespace pyruntime {
@@ -187,6 +189,51 @@ TEST_CASE("under load copies are dropped, and the primary waits for none") {
   registry.set_routing("echo", {}, nullptr, {});
 }
 
+TEST_CASE("a shadow takes no turns from the models that answer") {
+  FairShare::Member witness(FairShare::of(open_device(Device{})), 1, SteadyClock::instance());
+  Registry registry;
+  registry.add(load_echo({}, 1));
+  registry.add(load_echo({}, 2));
+  const RouteSpec spec = shadowed();
+  registry.set_routing("echo", {}, &spec, {});
+  // Both may be active for a second from their loading on.
+  const auto limit = std::chrono::steady_clock::now() + 10s;
+  do {
+    CHECK(infer(registry).ok());
+    CHECK(settled(registry).dropped == 0);
+    std::this_thread::sleep_for(20ms);
+  } while (witness.has_company() && std::chrono::steady_clock::now() < limit);
+  CHECK(infer(registry).ok());
+  CHECK(settled(registry).matched >= 2);
+  CHECK(!witness.has_company());  // the primary is active, nobody beside it
+}
+
+TEST_CASE("a shadow that groups requests runs a copy at once, on the idle thread") {
+  Registry registry;
+  EchoSettings patient;
+  patient.batching.max_delay = 30s;
+  registry.add(load_echo({}, 1));
+  registry.add(load_echo(patient, 2));
+  const RouteSpec spec = shadowed();
+  registry.set_routing("echo", {}, &spec, {});
+  const auto begin = std::chrono::steady_clock::now();
+  CHECK(infer(registry).ok());
+  CHECK(settled(registry).matched == 1);
+  CHECK(std::chrono::steady_clock::now() - begin < 20s);
+}
+
+TEST_CASE("a shadow on a device takes its turns there, and answers") {
+  Registry registry;
+  EchoSettings device;
+  device.instances = {{Device{DeviceKind::kSimulated, 0}, 1}};
+  registry.add(load_echo({}, 1));
+  registry.add(load_echo(device, 2));
+  const RouteSpec spec = shadowed();
+  registry.set_routing("echo", {}, &spec, {});
+  for (int i = 0; i < 20; ++i) CHECK(infer(registry, i).ok());
+  CHECK(settled(registry).matched == 20);
+}
+
 TEST_CASE("a shadow that is unloaded or replaced loses its copies, and memory") {
   Registry registry;
   EchoSettings slow;
@@ -210,7 +257,7 @@ TEST_CASE("a shadow that is unloaded or replaced loses its copies, and memory") 
   CHECK(settled(registry).sampled == 31);
 }
 
-TEST_CASE("a shadow that also answers is asked at low priority, and not about itself") {
+TEST_CASE("a shadow that also answers is asked beside that, and not about itself") {
   Registry registry;
   registry.add(load_echo({}, 1));
   registry.add(load_echo({}, 2));
