@@ -141,7 +141,7 @@ def test_a_round_that_dies_leaves_the_others(tmp_path: Path) -> None:
     file = tmp_path / "rounds.json"
     # The second point lasts for as long as it takes to be killed.
     merged = run(
-        IDENTITY, concurrency=(1, 2), rounds=2, save=file, on_event=kill, seconds=1, within=1e-9
+        IDENTITY, concurrency=(1, 2), rounds=2, save=file, on_event=kill, seconds=0.5, within=1e-9
     )
     first, second = merged.measurements
     assert sorted(first.rounds) == [1, 2]
