@@ -1,5 +1,6 @@
 """Models that a server of the Open Inference Protocol, version 2, has."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -50,6 +51,12 @@ class Remote:
         self._client = self._connect()
         try:
             self.about = _about(self._client)
+        except Unavailable as error:
+            self._client.close()
+            # A server with TLS hangs up on who does not greet it.
+            is_hung_up = not self._address.is_tls and re.search("closed|reset", str(error))
+            hint = f"; where it speaks TLS: grpcs://{self._address.text}" if is_hung_up else ""
+            raise Unavailable(f"{error}{hint}") from None
         except BaseException:
             self._client.close()
             raise
