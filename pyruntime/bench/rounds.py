@@ -86,18 +86,22 @@ def _round(plan: Plan, number: int) -> Iterator[Results | Event | _Died]:
             # -P: a folder here that is called pyruntime must not take the package's place.
             command = [sys.executable, "-P", "-m", "pyruntime.bench.rounds", str(its.fileno())]
             process = subprocess.Popen(command, pass_fds=[its.fileno()])
+        is_ending = False
         try:
             how = dataclasses.replace(plan.how, round=number)
             try:
                 ours.send(dataclasses.replace(plan, how=how, rounds=1))
                 while (told := ours.recv()) is not None:
                     if isinstance(told, PyRuntimeError):
+                        is_ending = True
                         raise told
                     yield told
+                is_ending = True
             except (EOFError, OSError):
+                is_ending = True
                 yield _Died(_how_it_ended(process))
         finally:
-            _end(process)
+            _end(process, is_ending=is_ending)
 
 
 def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
@@ -107,17 +111,15 @@ def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
     return f"ended with exit status {status}"
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """It has ended by itself, or what it measures is no longer wanted."""
-    try:
-        process.wait(0.0 if process.poll() is None else None)
-    except subprocess.TimeoutExpired:
+def _end(process: subprocess.Popen[bytes], *, is_ending: bool) -> None:
+    """Wait for it. is_ending: by itself; otherwise what it measures is no longer wanted."""
+    if not is_ending:
         process.terminate()
-        try:
-            process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _main() -> None:
