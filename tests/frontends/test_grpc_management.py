@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
+import numpy as np
 import pytest
 
 from pyruntime import InvalidInput, ModelNotFound, PyRuntimeError
@@ -165,6 +166,24 @@ def test_triton_client_overrides_configuration_and_files(serve: Callable[..., st
             with pytest.raises(triton.InferenceServerException, match=said):
                 client.load_model("m", **parameters)
             assert client.is_model_ready("m", "2")
+
+
+def test_triton_client_is_refused_above_max_batch_size_as_by_triton(
+    serve: Callable[..., str],
+) -> None:
+    def infer(client: Any, rows: int) -> None:
+        x = triton.InferInput("x", [rows, 16], "FP32")
+        x.set_data_from_numpy(np.zeros((rows, 16), np.float32))
+        client.infer("m", [x])
+
+    with triton.InferenceServerClient(serve()) as client:
+        infer(client, 4)
+        client.load_model("m", config='{"max_batch_size": 3}')
+        infer(client, 3)
+        with pytest.raises(triton.InferenceServerException, match="at most 3 rows") as caught:
+            infer(client, 4)
+        assert caught.value.status() == "StatusCode.INVALID_ARGUMENT"
+        assert "got 4" in caught.value.message()
 
 
 def test_a_model_toml_is_taken_as_configuration(serve: Callable[..., str]) -> None:
