@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pyruntime.client import Client
@@ -63,6 +64,7 @@ class Caller(threading.Thread):
                     self.faults.append((version, answer.outputs["y"]))
 
 
+@pytest.mark.timeout(120 + SWAPS)
 def test_no_request_fails_or_mixes_versions_while_they_are_swapped(tmp_path: Path) -> None:
     write(tmp_path, 1)
     options = RepositoryOptions(mode="explicit", load=("m",))
