@@ -147,8 +147,8 @@ class ModelStats:
     completed: with a result. failed: with an error. cancelled: given up before or while they ran.
     expired: of the failed, those dropped in the queue because of their deadline.
     rejected: never accepted, because the queue was full or the deadline out of reach.
-    rows: of completed requests. batches: runs of the engine; overlapped: of them, those that were
-    copied to and from a device beside the runs of others.
+    rows: of completed requests. batches: runs of the engine. Of them, overlapped: those that were
+    copied to and from a device beside the runs of others; replayed: those that a GPU ran as graphs.
     retried: run again alone after their batch failed.
     inputs_copied: inputs that were not contiguous, aligned and of native byte order.
     replaced: instances whose device did not complete a run within `stuck_after_s`.
@@ -173,6 +173,7 @@ class ModelStats:
     rows: int
     batches: int
     overlapped: int
+    replayed: int
     retried: int
     inputs_copied: int
     replaced: int

@@ -47,6 +47,9 @@ from pyruntime.config import find_onnxruntime, read_model_options
         (lambda: ModelOptions(use_arena=1), r"ModelOptions.use_arena: expected a bool, got 1"),
         (lambda: ModelOptions(config={"a": None}), r"ModelOptions.config: .* str to str"),
         (lambda: ModelOptions(pool_capacity_bytes=0), r"pool_capacity_bytes: .* got 0"),
+        (lambda: ModelOptions(cuda_graphs=(4, 1)), r"cuda_graphs: expected asc.*got \(4, 1\)"),
+        (lambda: ModelOptions(cuda_graphs=(0,)), r"cuda_graphs: expected ascending rows"),
+        (lambda: ModelOptions(cuda_graphs=4), r"cuda_graphs: "),  # type: ignore[arg-type]
         (lambda: ModelOptions(overlap="four"), r"overlap: .* 'measured', .*got 'four'"),  # type: ignore
         (lambda: ModelOptions(stuck_after_s=-1), r"stuck_after_s: expected seconds .* got -1"),
         (lambda: TensorSpec(""), r"TensorSpec.name: expected a text"),

@@ -118,6 +118,31 @@ with pyruntime.Runtime() as runtime:
     assert done.stdout.split() == ["1", "1"]
 
 
+def test_batches_are_filled_up_to_captured_sizes(driver: Path) -> None:
+    done = run(
+        ECHO
+        + """
+with pyruntime.Runtime() as runtime:
+    model = load(runtime, cuda_graphs=[1, 4])
+    model.warm_up(rows=4, runs=1)
+    for rows in (1, 3, 4, 5):
+        x = np.full((rows, 4), rows, "f4")
+        assert (model.infer({"x": x})["output_0"] == x).all()
+    stats = model.stats()
+    print(stats.replayed, stats.batches)
+    try:
+        load(runtime, "cpu", cuda_graphs=[1])
+    except pyruntime.InvalidInput as error:
+        print(error)
+""",
+        driver,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.split() == ["3", "4"]
+    assert "cuda_graphs: expected instances on CUDA devices, got 'cpu'" in second
+
+
 def test_a_gpu_that_is_not_there_is_refused_with_the_reason(driver: Path) -> None:
     code = """
 with pyruntime.Runtime() as runtime:

@@ -47,6 +47,7 @@ py::dict to_dict(const SchedulerStatsSnapshot& stats, const BufferPool::Stats& p
   result["rows"] = stats.rows;
   result["batches"] = stats.batches;
   result["overlapped"] = stats.overlapped;
+  result["replayed"] = stats.replayed;
   result["retried"] = stats.retried;
   result["inputs_copied"] = stats.inputs_copied;
   result["replaced"] = stats.replaced;

@@ -127,6 +127,7 @@ ModelOptions to_model_options(py::handle options) {
   result.stuck_after = std::chrono::duration_cast<std::chrono::nanoseconds>(
       std::chrono::duration<double>(options.attr("stuck_after_s").cast<double>()));
   result.overlap = to_overlap(options.attr("overlap").cast<std::string>());
+  result.graph_rows = options.attr("cuda_graphs").cast<std::vector<int64_t>>();
   result.lock_pages = options.attr("lock_pages").cast<bool>();
   return result;
 }

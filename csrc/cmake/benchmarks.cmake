@@ -1,5 +1,7 @@
-# Every benchmarks/bench_*.cc is one executable.
-file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/../benchmarks/bench_*.cc)
+# Every benchmarks/bench_*.cc is one executable, as is every one of benchmarks/gpu.
+set(benchmarks_dir ${CMAKE_CURRENT_SOURCE_DIR}/../benchmarks)
+file(GLOB sources CONFIGURE_DEPENDS
+  ${benchmarks_dir}/bench_*.cc ${benchmarks_dir}/gpu/bench_*.cc)
 add_custom_target(benchmarks)
 foreach(source IN LISTS sources)
   get_filename_component(name ${source} NAME_WE)
@@ -20,4 +22,24 @@ if(PYRUNTIME_BUILD_TESTS)
     set_tests_properties(${test} PROPERTIES
       LABELS benchmarks TIMEOUT ${timeout} ENVIRONMENT "${environment}")
   endforeach()
+
+  # Each of its figures on the fake driver, over the fake CUDA provider of ONNX Runtime.
+  add_dependencies(bench_gpu fake_cuda onnxruntime_with_gpu)
+  set(gpu_environment ${environment}
+    PYRUNTIME_ONNXRUNTIME=$<TARGET_FILE:onnxruntime_with_gpu>
+    PYRUNTIME_REAL_ONNXRUNTIME=${PYRUNTIME_ONNXRUNTIME})
+  set(few --mib 0.5 --rows 4 --turns 1)
+  add_test(NAME benchmarks.gpu COMMAND ${launcher} $<TARGET_FILE:bench_gpu> ${few})
+  set_tests_properties(benchmarks.gpu PROPERTIES
+    LABELS benchmarks TIMEOUT ${timeout} ENVIRONMENT "${gpu_environment}"
+    FAIL_REGULAR_EXPRESSION "SKIPPED;bench_gpu: ")
+  add_test(NAME benchmarks.gpu_simulated COMMAND ${launcher} $<TARGET_FILE:bench_gpu>
+    --device simulated:0 ${few})
+  set_tests_properties(benchmarks.gpu_simulated PROPERTIES
+    LABELS benchmarks TIMEOUT ${timeout} ENVIRONMENT "${gpu_environment}"
+    PASS_REGULAR_EXPRESSION "small_row_graph\", \"verdict\": \"SKIPPED\"")
+  add_test(NAME benchmarks.gpu_absent COMMAND ${launcher} $<TARGET_FILE:bench_gpu>)
+  set_tests_properties(benchmarks.gpu_absent PROPERTIES
+    LABELS benchmarks TIMEOUT ${timeout} ENVIRONMENT PYRUNTIME_CUDA_DRIVER=/nowhere/libcuda.so.1
+    PASS_REGULAR_EXPRESSION "pinned_to_host\", \"verdict\": \"SKIPPED\"")
 endif()

@@ -21,9 +21,10 @@ set(PYRUNTIME_ONNXRUNTIME "${onnxruntime}" CACHE FILEPATH "libonnxruntime.so.* f
 message(STATUS "ONNX Runtime for the tests: ${PYRUNTIME_ONNXRUNTIME}")
 
 # The same with fake providers of a GPU.
-add_library(onnxruntime_with_gpu MODULE ${tests_dir}/engine/onnxruntime_with_gpu.cc)
-target_link_libraries(onnxruntime_with_gpu PRIVATE pyruntime_options)
-target_include_directories(onnxruntime_with_gpu PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+add_library(onnxruntime_with_gpu MODULE
+  ${tests_dir}/engine/onnxruntime_with_gpu.cc ${tests_dir}/engine/fake_gpu_runs.cc)
+target_link_libraries(onnxruntime_with_gpu PRIVATE pyruntime_options ${CMAKE_DL_LIBS})
+target_include_directories(onnxruntime_with_gpu PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${tests_dir})
 
 set(environment
   PYRUNTIME_ONNXRUNTIME=${PYRUNTIME_ONNXRUNTIME}
@@ -81,7 +82,9 @@ foreach(floor IN LISTS floors ITEMS probe)
   endforeach()
 endforeach()
 
-add_dependencies(engine_test_onnx_providers onnxruntime_with_gpu)
+foreach(test IN ITEMS engine_test_onnx_providers engine_test_onnx_cuda serving_test_model_on_cuda)
+  add_dependencies(${test} onnxruntime_with_gpu)
+endforeach()
 
 # Ten minutes of the scheduler's stress test, for a nightly run: 6 cases of 100 s.
 add_custom_target(stress_nightly

@@ -105,6 +105,8 @@ inline constexpr std::string_view kMinimumVersion = "1.24.0";
   X(62, GetDimensions, OrtStatus*, (const OrtTensorTypeAndShapeInfo*, int64_t* dims, size_t))      \
   X(63, GetSymbolicDimensions, OrtStatus*,                                                         \
     (const OrtTensorTypeAndShapeInfo*, const char** names, size_t))                                \
+  X(68, CreateMemoryInfo, OrtStatus*,                                                              \
+    (const char* name, int allocator, int device, int memory, OrtMemoryInfo**))                    \
   X(69, CreateCpuMemoryInfo, OrtStatus*, (int allocator, int memory, OrtMemoryInfo**))             \
   X(76, AllocatorFree, OrtStatus*, (OrtAllocator*, void*))                                         \
   X(78, GetAllocatorWithDefaultOptions, OrtStatus*, (OrtAllocator**))                              \
@@ -143,9 +145,13 @@ inline constexpr std::string_view kMinimumVersion = "1.24.0";
   X(135, ReleaseIoBinding, void, (OrtIoBinding*))                                                  \
   X(136, BindInput, OrtStatus*, (OrtIoBinding*, const char* name, const OrtValue*))                \
   X(137, BindOutput, OrtStatus*, (OrtIoBinding*, const char* name, const OrtValue*))               \
+  X(138, BindOutputToDevice, OrtStatus*, (OrtIoBinding*, const char* name, const OrtMemoryInfo*))  \
+  X(140, GetBoundOutputValues, OrtStatus*,                                                         \
+    (const OrtIoBinding*, OrtAllocator*, OrtValue*** values, size_t* count))                       \
   X(147, SetGlobalIntraOpNumThreads, OrtStatus*, (OrtThreadingOptions*, int))                      \
   X(148, SetGlobalInterOpNumThreads, OrtStatus*, (OrtThreadingOptions*, int))                      \
   X(149, SetGlobalSpinControl, OrtStatus*, (OrtThreadingOptions*, int allow_spinning))             \
+  X(165, AddRunConfigEntry, OrtStatus*, (OrtRunOptions*, const char* key, const char* value))      \
   X(170, SessionOptionsAppendExecutionProvider_TensorRT_V2, OrtStatus*,                            \
     (OrtSessionOptions*, const OrtTensorRTProviderOptionsV2*))                                     \
   X(171, CreateTensorRTProviderOptions, OrtStatus*, (OrtTensorRTProviderOptionsV2**))              \

@@ -116,6 +116,10 @@ std::string find_provider(const std::vector<std::string>& available, std::string
   return found == available.end() ? std::string() : *found;
 }
 
+bool is_provider(std::string_view name, std::string_view full_name) {
+  return short_name(name) == short_name(full_name);
+}
+
 void throw_absent(const std::string& what, std::string_view provider,
                   const std::vector<std::string>& available) {
   throw Error(ErrorCode::kUnavailable, what + ": not in this ONNX Runtime, which has " +

@@ -18,6 +18,9 @@ inline constexpr std::string_view kTensorRtProvider = "TensorrtExecutionProvider
 // means, whatever its case; empty when there is none.
 std::string find_provider(const std::vector<std::string>& available, std::string_view name);
 
+// Whether `name`, short or full and whatever its case, means that provider.
+bool is_provider(std::string_view name, std::string_view full_name);
+
 // Throws Unavailable: names `what`, the providers that are there, and what to
 // install to have `provider`.
 [[noreturn]] void throw_absent(const std::string& what, std::string_view provider,

@@ -70,15 +70,15 @@ Status copy_out_strings(const OrtValue* value, BufferPool& pool, Tensor* tensor)
 
 }  // namespace
 
-OrtStatus* wrap_tensor(const Tensor& tensor, OrtValue** value) {
+OrtStatus* wrap_tensor(const Tensor& tensor, const OrtMemoryInfo* memory, OrtValue** value) {
   if (tensor.type == DataType::kString) return copy_in_strings(tensor, value);
   static std::byte nothing{};  // a tensor without elements may have no memory
   return api().CreateTensorWithDataAsOrtValue(
-      cpu_memory(), tensor.data == nullptr ? &nothing : tensor.data, tensor.size_bytes(),
+      memory, tensor.data == nullptr ? &nothing : tensor.data, tensor.size_bytes(),
       tensor.shape.data(), tensor.shape.rank(), element_type(tensor.type), value);
 }
 
-Status take_tensor(OrtValue* value, BufferPool* pool, Tensor* tensor) {
+Status take_tensor(OrtValue* value, Device device, BufferPool* pool, Tensor* tensor) {
   Value owner(value);
   int number = 0;
   const int64_t* dims = nullptr;
@@ -95,7 +95,7 @@ Status take_tensor(OrtValue* value, BufferPool* pool, Tensor* tensor) {
                                          " and rank " + std::to_string(rank)};
   }
   tensor->type = *type;
-  tensor->device = Device{};
+  tensor->device = device;
   tensor->shape = Shape(std::span(dims, rank));
   if (*type == DataType::kString) return copy_out_strings(value, *pool, tensor);
 
@@ -106,7 +106,7 @@ Status take_tensor(OrtValue* value, BufferPool* pool, Tensor* tensor) {
   static std::byte nothing{};  // `data` says that the output is there, even without elements
   tensor->data = data == nullptr ? &nothing : static_cast<std::byte*>(data);
   tensor->buffer = Buffer::wrap(
-      tensor->data, tensor->size_bytes(), Device{},
+      tensor->data, tensor->size_bytes(), device,
       [](void* context) { api().ReleaseValue(static_cast<OrtValue*>(context)); }, owner.release());
   return {};
 }

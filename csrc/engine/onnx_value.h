@@ -53,10 +53,11 @@ class Values : public FewPointers<OrtValue> {
 
 // A value over the tensor's own memory, which must outlive it; strings are
 // copied into the value. The library's own failure, or nullptr.
-OrtStatus* wrap_tensor(const Tensor& tensor, OrtValue** value);
+// memory: where the tensor lies, unless it is of strings.
+OrtStatus* wrap_tensor(const Tensor& tensor, const OrtMemoryInfo* memory, OrtValue** value);
 
-// Gives `tensor` what `value` holds: its memory, or for strings a copy in one
-// block of `pool`. Takes over `value`.
-Status take_tensor(OrtValue* value, BufferPool* pool, Tensor* tensor);
+// Gives `tensor` what `value` holds: its memory, on `device`, or for strings a
+// copy in one block of `pool`. Takes over `value`.
+Status take_tensor(OrtValue* value, Device device, BufferPool* pool, Tensor* tensor);
 
 }  // namespace pyruntime::ort

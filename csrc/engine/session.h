@@ -70,7 +70,8 @@ class BoundRun {
 
 // A loaded model on one device.
 //
-// Threads: run(), bind() and create_control() from any, at once.
+// Threads: run(), bind() and create_control() from any, at once; where it is not
+// shareable, one user at a time; where it keeps to a thread, see there.
 class Session {
  public:
   virtual ~Session() = default;
@@ -80,6 +81,13 @@ class Session {
 
   // Empty where the engine has no providers.
   virtual const Placement& placement() const = 0;
+
+  // Whether several instances may use it at once; else each needs one of its own.
+  virtual bool is_shareable() const { return true; }
+  // The only stream on which it runs, its own; null: on any of device().
+  virtual Stream* stream() { return nullptr; }
+  // Whether what capture() gave is run by the thread that captured it and by no other.
+  virtual bool keeps_to_thread() const { return false; }
 
   // Gives one run to `stream`, a stream of device().
   // inputs: in the signature's order, contiguous, on device() (strings: host).
@@ -98,6 +106,12 @@ class Session {
   // as good. The session must outlive it.
   virtual std::unique_ptr<BoundRun> bind(std::span<const Tensor> inputs,
                                          std::span<const Tensor> outputs) = 0;
+
+  // The same, to be replayed by the device as one graph: captured, and run on what the memory
+  // holds, when this returns. Only with SessionOptions::captures_graphs.
+  // number: from 1 on, of no other graph of this session. Throws EngineError.
+  virtual std::unique_ptr<BoundRun> capture(Stream& stream, std::span<const Tensor> inputs,
+                                            std::span<const Tensor> outputs, int number) = 0;
 
   // For the runs of one user of this session; it may outlive the session.
   virtual std::unique_ptr<RunControl> create_control() = 0;
@@ -122,6 +136,7 @@ struct SessionOptions {
   bool allow_spinning = false;   // of the engine's own threads between runs
   bool use_arena = true;         // the engine's own memory arena
   std::vector<std::pair<std::string, std::string>> config;  // the engine's other keys, verbatim
+  bool captures_graphs = false;  // capture() will be called; refused where the model cannot
   // Makes the engine's own threads while the session is loaded; null: the thread that loads.
   ThreadMaker* thread_maker = nullptr;
 

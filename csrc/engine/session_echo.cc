@@ -128,6 +128,7 @@ class EchoSession final : public Session {
  public:
   explicit EchoSession(const SessionOptions& options)
       : signature_(make_signature(options.echo_inputs)),
+        captures_graphs_(options.captures_graphs),
         backend_(open_device(options.device)),
         device_pool_(backend_, {.placement = BufferPool::Placement::kDevice}),
         host_pool_(backend_, {.placement = BufferPool::Placement::kHost}) {
@@ -150,6 +151,10 @@ class EchoSession final : public Session {
     static const Placement nothing;
     return nothing;
   }
+
+  // As those of the engine that has graphs.
+  bool is_shareable() const override { return !captures_graphs_; }
+  bool keeps_to_thread() const override { return captures_graphs_; }
 
   Status run(Stream& stream, std::span<const Tensor> inputs, std::span<Tensor> outputs,
              OutputMask wanted, RunControl* control) override {
@@ -180,6 +185,8 @@ class EchoSession final : public Session {
 
   std::unique_ptr<BoundRun> bind(std::span<const Tensor> inputs,
                                  std::span<const Tensor> outputs) override;
+  std::unique_ptr<BoundRun> capture(Stream& stream, std::span<const Tensor> inputs,
+                                    std::span<const Tensor> outputs, int number) override;
   std::unique_ptr<RunControl> create_control() override {
     return std::make_unique<EchoRunControl>(delay_);
   }
@@ -242,6 +249,7 @@ class EchoSession final : public Session {
 
   // Constant after construction.
   const Signature signature_;
+  const bool captures_graphs_;
   DeviceBackend& backend_;
   std::chrono::microseconds delay_{0};
   std::optional<ValueFinder> fail_value_;
@@ -267,6 +275,34 @@ class EchoBoundRun final : public BoundRun {
   const std::vector<Tensor> inputs_;
   std::vector<Tensor> outputs_;
 };
+
+// No graph, but as easily offended as one: it is the thread's that captured it.
+class EchoCapturedRun final : public BoundRun {
+ public:
+  explicit EchoCapturedRun(std::unique_ptr<BoundRun> run) : run_(std::move(run)) {}
+
+  Status run(Stream& stream, RunControl*) override {
+    if (std::this_thread::get_id() != thread_) {
+      return {ErrorCode::kEngineError,
+              "engine 'echo': a graph is run by another thread than captured it"};
+    }
+    return run_->run(stream, nullptr);
+  }
+
+ private:
+  const std::unique_ptr<BoundRun> run_;
+  const std::thread::id thread_ = std::this_thread::get_id();
+};
+
+std::unique_ptr<BoundRun> EchoSession::capture(Stream& stream, std::span<const Tensor> inputs,
+                                               std::span<const Tensor> outputs, int) {
+  std::unique_ptr<BoundRun> run = bind(inputs, outputs);
+  if (run == nullptr) throw Error(ErrorCode::kEngineError, "engine 'echo': nothing to capture");
+  auto captured = std::make_unique<EchoCapturedRun>(std::move(run));
+  captured->run(stream, nullptr).throw_if_failed();
+  stream.synchronize().throw_if_failed();
+  return captured;
+}
 
 std::unique_ptr<BoundRun> EchoSession::bind(std::span<const Tensor> inputs,
                                             std::span<const Tensor> outputs) {

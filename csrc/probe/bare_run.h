@@ -72,7 +72,8 @@ class BareRun {
         inputs_(inputs.size()),
         outputs_(session_->signature().outputs.size()) {
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-      ort::check(ort::wrap_tensor(inputs[i], &inputs_[i]), "CreateTensorWithDataAsOrtValue",
+      ort::check(ort::wrap_tensor(inputs[i], ort::cpu_memory(), &inputs_[i]),
+                 "CreateTensorWithDataAsOrtValue",
                  "input '" + session_->signature().inputs[i].name + "'");
     }
     (*this)();
@@ -88,7 +89,7 @@ class BareRun {
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       Tensor tensor;  // stays without data where the model does not set it
       if (outputs_[i] != nullptr) {
-        ort::take_tensor(outputs_.take(i), &strings, &tensor).throw_if_failed();
+        ort::take_tensor(outputs_.take(i), Device{}, &strings, &tensor).throw_if_failed();
       }
       see(tensor);
     }

@@ -46,10 +46,12 @@ BatchSlot::BatchSlot(const SlotContext& context, const std::string& where, Insta
   outputs_.resize(signature.outputs.size());
   results_.resize(signature.outputs.size());
   retried_.reserve(static_cast<std::size_t>(context.max_rows));
-  if (on_host_ && !context_.plan.has_strings()) {
-    Status ignored;  // without it every batch takes one of the other ways
-    bound_memory_ = context_.host_pool.allocate(kBoundBytes, &ignored);
-  }
+  if (context_.plan.has_strings()) return;
+  Status ignored;  // without it every batch takes one of the other ways
+  bound_memory_ = context_.host_pool.allocate(kBoundBytes, &ignored);
+  if (on_host_) return;
+  bound_device_memory_ = context_.device_pool->allocate(kBoundBytes, &ignored);
+  if (!bound_device_memory_) bound_memory_.reset();
 }
 
 void BatchSlot::start(Batch& batch, bool is_behind) {
@@ -93,11 +95,9 @@ void BatchSlot::request_notice() {
 // --- before the run
 
 Status BatchSlot::prepare() {
-  bound_ = find_bound();
-  if (bound_ != nullptr) {
-    gather(bound_->inputs);
-    return {};
-  }
+  bound_ = find_graph();
+  if (bound_ == nullptr) bound_ = find_bound();
+  if (bound_ != nullptr) return prepare_bound();
   shape_inputs(&inputs_);
   plan_outputs();
   return on_host_ ? prepare_on_host() : prepare_on_device();
@@ -166,7 +166,8 @@ void BatchSlot::gather(std::vector<Tensor>& inputs) const {
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     std::byte* to = inputs[i].data;
     if (batch_.members.size() == 1 && !is_padded_) {
-      std::memcpy(to, batch_.members.front()->inputs[i].data, inputs[i].size_bytes());
+      const Tensor& from = batch_.members.front()->inputs[i];
+      std::memcpy(to, from.data, from.size_bytes());
       continue;
     }
     const std::size_t row_bytes = inputs[i].row_bytes();
@@ -209,6 +210,12 @@ Status BatchSlot::allocate_outputs() {
 
 // --- bound runs
 
+BatchSlot::Bound* BatchSlot::find_graph() {
+  if (graphs_.empty() || !way_.may_preallocate || !context_.plan.knows_outputs()) return nullptr;
+  const auto found = std::ranges::lower_bound(graphs_, batch_.rows, {}, &Bound::rows);
+  return found == graphs_.end() || batch_.rows < 1 ? nullptr : &*found;
+}
+
 BatchSlot::Bound* BatchSlot::find_bound() {
   const Bucket& bucket = *batch_.bucket;
   if (!way_.may_preallocate || !way_.may_pad || !bound_memory_ || !bucket.has_fixed_shapes ||
@@ -226,27 +233,108 @@ BatchSlot::Bound* BatchSlot::find_bound() {
 
 void BatchSlot::make_bound(Bound* bound) {
   bound->is_tried = true;
+  bound->rows = batch_.rows;
   bound->inputs.resize(inputs_.size());
   shape_inputs(&bound->inputs);
-  context_.plan.shape_outputs(bound->inputs, context_.session.device(), &bound->outputs);
-  const std::size_t input_bytes = place(bound->inputs, nullptr);
-  if (input_bytes + place(bound->outputs, nullptr) > kBoundBytes) {
+  context_.plan.shape_outputs(bound->inputs, Device{}, &bound->outputs);
+  if (place(bound->inputs, nullptr) + place(bound->outputs, nullptr) > kBoundBytes) {
     bound->inputs = {};
     bound->outputs = {};
     return;
   }
-  place(bound->inputs, bound_memory_.data());
-  place(bound->outputs, bound_memory_.data() + input_bytes);
+  place_bound(bound, bound_memory_.data(), bound_device_memory_.data());
+  bound->run = on_host_ ? context_.session.bind(bound->inputs, bound->outputs)
+                        : context_.session.bind(on_device(bound->inputs, bound->device_inputs),
+                                                on_device(bound->outputs, bound->device_outputs));
+}
+
+// Inputs first, then outputs, at the same places on both sides.
+void BatchSlot::place_bound(Bound* bound, std::byte* host, std::byte* device) {
+  bound->input_bytes = place(bound->inputs, host);
+  bound->output_bytes = place(bound->outputs, host + bound->input_bytes);
   bound->output_sizes.measure(bound->outputs);
-  bound->run = context_.session.bind(bound->inputs, bound->outputs);
+  if (device == nullptr) return;
+  bound->device_inputs = device;
+  bound->device_outputs = device + bound->input_bytes;
+}
+
+std::vector<Tensor> BatchSlot::on_device(const std::vector<Tensor>& host, std::byte* base) const {
+  std::vector<Tensor> tensors(host.size());
+  for (std::size_t i = 0; i < host.size(); ++i) view(host[i], &tensors[i]);
+  place(tensors, base);
+  for (Tensor& tensor : tensors) tensor.device = context_.session.device();
+  return tensors;
+}
+
+void BatchSlot::capture_graphs(int first) {
+  graphs_.reserve(context_.graph_rows.size());  // bound_ points into it
+  for (const int64_t rows : context_.graph_rows) capture_graph(rows, first++);
+}
+
+void BatchSlot::capture_graph(int64_t rows, int number) {
+  const Signature& signature = context_.plan.signature();
+  Bound graph;
+  graph.is_tried = true;
+  graph.is_graph = true;
+  graph.rows = rows;
+  for (const TensorSpec& spec : signature.inputs) {
+    Tensor& input = graph.inputs.emplace_back();
+    input.type = spec.type;
+    input.shape = Shape(spec.dims);
+    if (signature.is_batchable) input.shape[0] = rows;
+  }
+  context_.plan.shape_outputs(graph.inputs, Device{}, &graph.outputs);
+  const std::size_t bytes =
+      at_least_one(place(graph.inputs, nullptr) + place(graph.outputs, nullptr));
+  Status status;
+  graph.host_memory = context_.host_pool.allocate(bytes, &status);
+  status.throw_if_failed();
+  graph.device_memory = context_.device_pool->allocate(bytes, &status);
+  status.throw_if_failed();
+  place_bound(&graph, graph.host_memory.data(), graph.device_memory.data());
+  // It is run on zeros, as a warm-up is.
+  std::memset(graph.host_memory.data(), 0, bytes);
+  Stream& stream = transfer_.compute();
+  stream.copy(graph.device_memory.data(), graph.host_memory.data(), bytes, CopyKind::kHostToDevice);
+  stream.synchronize().throw_if_failed();
+  graph.run = context_.session.capture(stream, on_device(graph.inputs, graph.device_inputs),
+                                       on_device(graph.outputs, graph.device_outputs), number);
+  graphs_.push_back(std::move(graph));
+}
+
+Status BatchSlot::prepare_bound() {
+  gather(bound_->inputs);
+  if (bound_->rows != batch_.rows) {
+    // The rest is nobody's: not what an earlier batch has left there.
+    for (const Tensor& input : bound_->inputs) {
+      const std::size_t used = input.row_bytes() * static_cast<std::size_t>(batch_.rows);
+      std::memset(input.data + used, 0, input.size_bytes() - used);
+    }
+  }
+  if (on_host_) return {};
+  overlap_ = way_.overlap.value_or(
+      context_.overlap.of(batch_.bucket->index, bound_->input_bytes + bound_->output_bytes));
+  transfer_.begin(overlap_ != Overlap::kNone);
+  if (bound_->input_bytes != 0) {
+    transfer_.to_device(bound_->device_inputs, bound_->inputs.front().data, bound_->input_bytes);
+  }
+  return {};
+}
+
+Status BatchSlot::run_bound() {
+  Status status = bound_->run->run(transfer_.compute(), &run_.control());
+  if (status.ok() && !on_host_ && bound_->output_bytes != 0) {
+    transfer_.to_host(bound_->outputs.front().data, bound_->device_outputs, bound_->output_bytes);
+  }
+  return status;
 }
 
 // --- the run
 
 Status BatchSlot::launch() {
-  Stream& stream = transfer_.compute();
-  if (bound_ != nullptr) return bound_->run->run(stream, &run_.control());
-  Status status = context_.session.run(stream, inputs_, outputs_, wanted_, &run_.control());
+  if (bound_ != nullptr) return run_bound();
+  Status status =
+      context_.session.run(transfer_.compute(), inputs_, outputs_, wanted_, &run_.control());
   if (status.ok() && !on_host_) status = fetch_outputs();
   return status;
 }
@@ -501,6 +589,7 @@ void BatchSlot::scatter() {
   stats_->count_batch(timing.batch_rows, timing.gather_ns, timing.run_ns, timing.scatter_ns,
                       answered_at_);
   if (transfer_.is_beside()) stats_->count_overlapped();
+  if (bound_ != nullptr && bound_->is_graph) stats_->count_replayed();
   batch_.bucket->cost.record(timing.batch_rows, (answered_at_ - batch_.formed_at).count());
   forget_run();
   for (Request* request : members) {
@@ -513,7 +602,8 @@ void BatchSlot::scatter() {
 
 void BatchSlot::describe_results() {
   BatchResults::Source source;
-  source.is_single = batch_.members.size() == 1;
+  source.is_single =
+      batch_.members.size() == 1 && (bound_ == nullptr || bound_->rows == batch_.rows);
   source.is_padded = is_padded_;
   if (bound_ != nullptr) {
     source.outputs = bound_->outputs;

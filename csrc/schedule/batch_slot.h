@@ -3,7 +3,9 @@
 //
 // Four ways, by what is known and where the device reads:
 //   bound    small, shapes known: rows are copied into fixed memory to which
-//            the engine is bound, results out of it; no binding a run
+//            the engine is bound, results out of it; no binding a run. Larger
+//            too where the run was captured as a graph of the device, which
+//            may have more rows than the batch
 //   direct   one request, host memory: the engine reads the caller's memory
 //   gathered several requests, host memory: rows are copied into one buffer
 //   device   as gathered, and through the device's memory (transfer.h)
@@ -51,6 +53,7 @@ struct SlotContext {
   SchedulerStats& stats;
   FairShare::Member& share;
   OverlapChoice& overlap;
+  const std::vector<int64_t>& graph_rows;  // ascending; of runs that are captured
   const Clock& clock;
   int64_t max_rows;
 };
@@ -61,6 +64,10 @@ class BatchSlot {
   // outlive the streams, as must the slot.
   BatchSlot(const SlotContext& context, const std::string& where, InstanceStreams& streams,
             EventCount& events, RunStats& stats);
+
+  // Captures a run of each of graph_rows, with graphs numbered from `first` on, on the thread that
+  // will run them. Throws Error.
+  void capture_graphs(int first);
 
   // Where the batches to come are counted.
   void count_in(RunStats& stats) { stats_ = &stats; }
@@ -113,10 +120,20 @@ class BatchSlot {
   // A run bound to its place in bound_memory_.
   struct Bound {
     bool is_tried = false;
+    int64_t rows = 0;
+    bool is_graph = false;
     std::unique_ptr<BoundRun> run;  // null: does not fit or is not supported
+    // On the host; the engine's are these where it computes there.
     std::vector<Tensor> inputs;
     std::vector<Tensor> outputs;
     TensorSizes output_sizes;
+    std::size_t input_bytes = 0;
+    std::size_t output_bytes = 0;
+    std::byte* device_inputs = nullptr;
+    std::byte* device_outputs = nullptr;
+    // A graph's own.
+    Buffer host_memory;
+    Buffer device_memory;
   };
 
   // What a run may do that another try must not.
@@ -128,8 +145,14 @@ class BatchSlot {
 
   void begin(Way way, TimePoint since);
   bool needs_padding() const;
+  Bound* find_graph();
   Bound* find_bound();
   void make_bound(Bound* bound);
+  void place_bound(Bound* bound, std::byte* host, std::byte* device);
+  std::vector<Tensor> on_device(const std::vector<Tensor>& host, std::byte* base) const;
+  void capture_graph(int64_t rows, int number);
+  Status prepare_bound();
+  Status run_bound();
   Status prepare();
   Status prepare_on_host();
   Status prepare_on_device();
@@ -168,7 +191,9 @@ class BatchSlot {
   bool is_lost_ = false;
   std::vector<Request*> retried_;  // a failed batch's members, while each runs alone
   Buffer bound_memory_;
+  Buffer bound_device_memory_;              // the same, where the host's is not the device's
   std::vector<std::vector<Bound>> bounds_;  // by bucket, then rows
+  std::vector<Bound> graphs_;               // by rows, ascending
   BatchResults batch_results_;
 
   // Of the batch in flight.

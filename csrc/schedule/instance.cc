@@ -11,7 +11,7 @@ namespace pyruntime {
 Instance::Pipeline::Pipeline(const SlotContext& context, const std::string& where,
                              std::size_t slot_count, std::shared_ptr<EventCount> notified,
                              RunStats& stats)
-    : events(std::move(notified)), streams(context.backend) {
+    : events(std::move(notified)), streams(context.backend, context.session.stream()) {
   for (std::size_t i = 0; i < slot_count; ++i) {
     slots.push_back(std::make_unique<BatchSlot>(context, where, streams, *events, stats));
   }
@@ -53,6 +53,37 @@ Instance::~Instance() {
 
 void Instance::drop_idle_pipelines() {
   std::erase_if(lost_pipelines_, [](const auto& pipeline) { return pipeline->is_idle(); });
+}
+
+void Instance::have_resident_do(std::function<void()> job) {
+  const std::lock_guard one_at_a_time(jobs_mutex_);
+  // Shared: the resident may still be leaving it when this returns.
+  const auto task = std::make_shared<std::packaged_task<void()>>(std::move(job));
+  std::future<void> done = task->get_future();
+  {
+    const std::lock_guard lock(job_mutex_);
+    job_ = task;
+    has_job_.store(true, std::memory_order_release);  // pairs with has_job()
+  }
+  events_->notify_all();
+  done.get();
+}
+
+void Instance::do_job() {
+  std::shared_ptr<std::packaged_task<void()>> job;
+  {
+    const std::lock_guard lock(job_mutex_);
+    job.swap(job_);
+    has_job_.store(false, std::memory_order_release);  // pairs with has_job()
+  }
+  if (job != nullptr) (*job)();
+}
+
+void Instance::capture_graphs() {
+  for (const auto& slot : pipeline_->slots) {
+    slot->capture_graphs(next_graph_);
+    next_graph_ += static_cast<int>(context_.graph_rows.size());
+  }
 }
 
 void Instance::start(FairShare::Turn turn) {
@@ -133,9 +164,12 @@ void Instance::finish_oldest(Batcher& batcher) {
 Status Instance::make_pipeline() {
   try {
     pipeline_ = std::make_unique<Pipeline>(context_, where_, slot_count_, events_, stats_);
+    capture_graphs();
   } catch (const Error& error) {
+    pipeline_.reset();
     return {error.code(), where_ + ": it could not be replaced: " + error.what()};
   } catch (const std::exception& error) {
+    pipeline_.reset();
     return {ErrorCode::kOverloaded, where_ + ": it could not be replaced: " + error.what()};
   }
   oldest_ = 0;

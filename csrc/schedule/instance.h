@@ -7,7 +7,10 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <future>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -46,6 +49,15 @@ class Instance {
     return ownership_.fetch_or(0, std::memory_order_acq_rel) == kFreeWithCarry;
   }
 
+  // Whether only its resident thread may run anything here.
+  bool keeps_to_thread() const { return context_.session.keeps_to_thread(); }
+  // Has the resident, who owns the instance then, call `job`, and waits for it; throws what it
+  // throws. Not for the resident.
+  void have_resident_do(std::function<void()> job);
+  bool has_job() const { return has_job_.load(std::memory_order_acquire); }
+  // By the resident that owns it, with nothing running.
+  void do_job();
+
   // Where the resident thread sleeps.
   EventCount& events() { return *events_; }
   // Whether new requests concern the resident while it owns the instance.
@@ -74,6 +86,9 @@ class Instance {
 
   // What it computes on is shared with other models.
   FairShare::Member& share() { return context_.share; }
+
+  // Captures what is to be run as graphs. Throws Error.
+  void capture_graphs();
 
   // Runs batch(), sealed, in a free slot; `turn` ends when it has been finished. On
   // the host's own devices it is ready when this returns.
@@ -127,6 +142,13 @@ class Instance {
   Request* carry_ = nullptr;
   std::size_t oldest_ = 0;   // slot of the oldest running batch
   std::size_t running_ = 0;  // slots in use, from oldest_ on
+
+  int next_graph_ = 1;
+
+  std::mutex jobs_mutex_;  // held by who has a job done
+  std::mutex job_mutex_;   // guards job_
+  std::shared_ptr<std::packaged_task<void()>> job_;
+  std::atomic<bool> has_job_{false};  // written under job_mutex_
 
   alignas(kCacheLine) std::atomic<uint32_t> ownership_{kFree};
 };

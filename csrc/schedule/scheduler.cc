@@ -17,6 +17,9 @@ Scheduler::Scheduler(const BatchingOptions& options, RunPlan& plan,
       cores_(CoreBudget::instance()),
       waits_for_company_(options.max_delay.count() > 0 && options.may_batch() &&
                          plan.signature().is_batchable),
+      residents_alone_(waits_for_company_ ||
+                       std::any_of(instances.begin(), instances.end(),
+                                   [](const auto& one) { return one->keeps_to_thread(); })),
       notifies_owners_(std::any_of(instances.begin(), instances.end(),
                                    [](const auto& one) { return one->has_several_slots(); })),
       slot_count_(std::accumulate(instances.begin(), instances.end(), int64_t{0},
@@ -36,6 +39,15 @@ Scheduler::Scheduler(const BatchingOptions& options, RunPlan& plan,
     close();
     throw Error(ErrorCode::kOverloaded,
                 std::string("no thread could be started for an instance: ") + error.what());
+  }
+  try {
+    for (const auto& instance : instances_) {
+      if (!instance->keeps_to_thread()) continue;
+      instance->have_resident_do([&one = *instance] { one.capture_graphs(); });
+    }
+  } catch (...) {
+    close();
+    throw;
   }
 }
 
@@ -119,10 +131,10 @@ Status Scheduler::infer(const RequestRef& request, int64_t rows) {
   Status status = enter(*request, rows);
   if (!status.ok()) return status;
   batcher_.submit(*request);
-  Instance* const instance = waits_for_company_ ? nullptr : try_own();
+  Instance* const instance = residents_alone_ ? nullptr : try_own();
   if (instance != nullptr) {
     run_inline(*instance, *request);
-  } else if (waits_for_company_ || notifies_owners_) {
+  } else if (residents_alone_ || notifies_owners_) {
     notify_residents();
   }
   if (!request->is_done()) await(*request);
@@ -143,7 +155,7 @@ Status Scheduler::infer_aside(Instance& instance, const RequestRef& request, int
 }
 
 void Scheduler::await(Request& request) {
-  if (!waits_for_company_) {
+  if (!residents_alone_) {
     seekers_.fetch_add(1, std::memory_order_acq_rel);
     Instance* instance = nullptr;
     spin_until(cores_,
@@ -206,16 +218,22 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
     const RequestRef request = make();
     if (Status status = enter(*request, rows); !status.ok()) return status;
     warmed_up_.fetch_add(1, std::memory_order_release);  // pairs with stats()
-    while (!instance->try_own()) std::this_thread::sleep_for(std::chrono::microseconds(50));
-    request->submitted_at_ = clock_.now();  // the queue's limits are not for it
-    batcher_.submit_to(instance->batch(), *request);
-    if (batcher_.seal(instance->batch(), clock_.now())) {
-      instance->run_uncounted(batcher_);
+    if (instance->keeps_to_thread()) {
+      instance->have_resident_do([&] { warm_up(*instance, *request); });
+    } else {
+      while (!instance->try_own()) std::this_thread::sleep_for(std::chrono::microseconds(50));
+      warm_up(*instance, *request);
+      give_up(*instance);
     }
-    give_up(*instance);
     if (first_failure.ok()) first_failure = request->status;
   }
   return first_failure;
+}
+
+void Scheduler::warm_up(Instance& instance, Request& request) {
+  request.submitted_at_ = clock_.now();  // the queue's limits are not for it
+  batcher_.submit_to(instance.batch(), request);
+  if (batcher_.seal(instance.batch(), clock_.now())) instance.run_uncounted(batcher_);
 }
 
 // --- owners
@@ -360,7 +378,8 @@ bool Scheduler::advance(Instance& instance, int64_t share) {
 bool Scheduler::serve(Instance& instance, int64_t* share) {
   bool has_served = false;
   for (;;) {
-    while (instance.has_free_slot() && advance(instance, *share)) {
+    // Who has a job waits for the end of what runs.
+    while (instance.has_free_slot() && !instance.has_job() && advance(instance, *share)) {
       // Now, while those whom this batch answers are still counted.
       *share = admission_.outstanding() / slot_count_;
       instance.finish_if_ready(batcher_);
@@ -397,6 +416,7 @@ void Scheduler::reside(Instance& instance) {
   while (!stopping_.load(std::memory_order_acquire)) {
     if (instance.try_own()) {
       cores_.begin_run();
+      if (instance.has_job()) instance.do_job();
       const bool has_served = serve(instance, &share);
       cores_.end_run();
       instance.disown();
@@ -413,7 +433,7 @@ void Scheduler::reside(Instance& instance) {
     const EventCount::Ticket ticket = instance.events().prepare_wait();
     // Owned by a caller: that one wakes us if it leaves anything.
     if (stopping_.load(std::memory_order_acquire) || instance.is_left_with_carry() ||
-        (!instance.is_owned() && !batcher_.is_empty() && !is_led())) {
+        instance.has_job() || (!instance.is_owned() && !batcher_.is_empty() && !is_led())) {
       instance.events().cancel_wait();
       continue;
     }

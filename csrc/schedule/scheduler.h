@@ -34,7 +34,8 @@ namespace pyruntime {
 // Threads: all calls from any.
 class Scheduler {
  public:
-  // Starts one resident thread per instance. `plan`, `stats` and `clock` must outlive this.
+  // Starts one resident thread per instance, which captures its graphs first; throws what that
+  // throws. `plan`, `stats` and `clock` must outlive this.
   Scheduler(const BatchingOptions& options, RunPlan& plan,
             std::vector<std::unique_ptr<Instance>> instances, SchedulerStats& stats,
             const Clock& clock);
@@ -102,6 +103,8 @@ class Scheduler {
   void wait_for_run_or_request(Instance& instance);
   void give_up(Instance& instance);
 
+  void warm_up(Instance& instance, Request& request);
+
   // Of others.
   Status enter(Request& request, int64_t rows);
   Status check_deadline(const Request& request, TimePoint now) const;
@@ -116,6 +119,7 @@ class Scheduler {
   const Clock& clock_;
   CoreBudget& cores_;
   const bool waits_for_company_;  // max_delay is set: only residents form batches
+  const bool residents_alone_;    // run batches: company is waited for, or sessions want it so
   const bool notifies_owners_;    // owners may sleep while they wait
   const int64_t slot_count_;      // batches that may run at once
 

@@ -30,6 +30,7 @@ void RunStats::add_to(SchedulerStatsSnapshot* sum) const {
   outcomes_.add_to(sum);
   sum->batches += batches_.read();
   sum->overlapped += overlapped_.read();
+  sum->replayed += replayed_.read();
   sum->retried += retried_.read();
   sum->replaced += replaced_.read();
   sum->gather.merge(gather_.read());

@@ -38,6 +38,7 @@ struct SchedulerStatsSnapshot {
   uint64_t rows = 0;                   // of completed requests
   uint64_t batches = 0;                // runs of the engine
   uint64_t overlapped = 0;             // of them, those that were copied beside other runs
+  uint64_t replayed = 0;               // of them, those that ran as a captured graph
   uint64_t retried = 0;                // requests run again alone after their batch failed
   uint64_t inputs_copied = 0;          // counted by bindings: inputs that had to be made contiguous
   uint64_t replaced = 0;               // instances whose device did not complete a run
@@ -129,6 +130,7 @@ class RunStats {
   void count_batch(int64_t rows, int64_t gather_ns, int64_t run_ns, int64_t scatter_ns,
                    TimePoint now);
   void count_overlapped() { overlapped_.add(); }
+  void count_replayed() { replayed_.add(); }
   void count_retried(uint64_t n) { retried_.add(n); }
   void count_replaced() { replaced_.add(); }
   // Both before whoever waits for a request can know that it is done.
@@ -147,7 +149,7 @@ class RunStats {
     SoleCounter count, gather_ns, run_ns, scatter_ns;
   };
 
-  alignas(kCacheLine) SoleCounter batches_, overlapped_, retried_, replaced_;
+  alignas(kCacheLine) SoleCounter batches_, overlapped_, replayed_, retried_, replaced_;
   std::atomic<int64_t> last_completed_{0};  // ns of the clock; 0: never
   OutcomeStats<Writers::kOne> outcomes_;
   SoleHistogram gather_, run_, scatter_;

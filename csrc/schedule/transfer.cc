@@ -2,7 +2,9 @@
 
 namespace pyruntime {
 
-InstanceStreams::InstanceStreams(DeviceBackend& backend) : compute(backend.create_stream()) {
+InstanceStreams::InstanceStreams(DeviceBackend& backend, Stream* own)
+    : made(own == nullptr ? backend.create_stream() : nullptr),
+      compute(own == nullptr ? made.get() : own) {
   if (backend.is_host_accessible()) return;
   upload = backend.create_stream();
   download = backend.create_stream();
@@ -10,7 +12,8 @@ InstanceStreams::InstanceStreams(DeviceBackend& backend) : compute(backend.creat
 
 void InstanceStreams::close() {
   upload.reset();
-  compute.reset();
+  if (made == nullptr) (void)compute->synchronize();
+  made.reset();
   download.reset();
 }
 

@@ -16,11 +16,13 @@
 namespace pyruntime {
 
 struct InstanceStreams {
-  explicit InstanceStreams(DeviceBackend& backend);
+  // own: of the session, where it runs on no other; must outlive this. May be null.
+  explicit InstanceStreams(DeviceBackend& backend, Stream* own = nullptr);
   // Waits until all that was given to them is done.
   void close();
 
-  std::unique_ptr<Stream> compute;
+  std::unique_ptr<Stream> made;  // null where the session has its own
+  Stream* compute;
   // For batches that are copied beside others' runs; null where the host's memory is the device's.
   std::unique_ptr<Stream> upload;
   std::unique_ptr<Stream> download;

@@ -13,6 +13,7 @@
 #include "memory/device.h"
 #include "schedule/batch_slot.h"
 #include "schedule/core_budget.h"
+#include "schedule/graph_check.h"
 #include "schedule/instance.h"
 #include "serving/input_check.h"
 
@@ -111,10 +112,13 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
   for (const InstanceGroup& group : options_.instances) {
     SessionOptions session_options = options_.session;
     session_options.device = group.device;
+    session_options.captures_graphs = !options_.graph_rows.empty();
     DeviceBackend& backend = open_device(group.device);
-    Session& session =
-        *sessions_.emplace_back(options_.load_gently ? load_gently(source, session_options)
-                                                     : load_session(source, session_options));
+    const auto make_session = [&]() -> Session& {
+      return *sessions_.emplace_back(options_.load_gently ? load_gently(source, session_options)
+                                                          : load_session(source, session_options));
+    };
+    Session& session = make_session();
     placement_.push_back({.device = group.device,
                           .nodes = session.placement(),
                           .by_provider = count_by_provider(session.placement())});
@@ -125,6 +129,7 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
           std::make_unique<RequestPool>(signature_->inputs.size(), signature_->outputs.size());
       plan_ = std::make_unique<RunPlan>(*signature_, options_.batching.padding);
     }
+    check_graphs(*plan_, backend, options_.batching, options_.graph_rows);
     BufferPool::Options pool;
     pool.capacity_bytes = options_.pool_capacity_bytes;
     pool.lock_pages = options_.lock_pages;
@@ -143,18 +148,26 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
         FairShare::of(backend), places_of_run(session_options, backend), clock));
     OverlapChoice& overlap =
         *overlaps_.emplace_back(std::make_unique<OverlapChoice>(options_.overlap));
-    const SlotContext context{.session = session,
-                              .backend = backend,
-                              .host_pool = host_pool,
-                              .device_pool = device_pool,
-                              .plan = *plan_,
-                              .stats = stats_,
-                              .share = share,
-                              .overlap = overlap,
-                              .clock = clock,
-                              .max_rows = options_.batching.most_rows()};
-    if (aside_context_ == nullptr) aside_context_ = std::make_unique<const SlotContext>(context);
-    for (int i = 0; i < group.count; ++i) instances.push_back(std::make_unique<Instance>(context));
+    const auto context_of = [&](Session& used) {
+      return SlotContext{.session = used,
+                         .backend = backend,
+                         .host_pool = host_pool,
+                         .device_pool = device_pool,
+                         .plan = *plan_,
+                         .stats = stats_,
+                         .share = share,
+                         .overlap = overlap,
+                         .graph_rows = options_.graph_rows,
+                         .clock = clock,
+                         .max_rows = options_.batching.most_rows()};
+    };
+    if (aside_context_ == nullptr) {
+      aside_context_ = std::make_unique<const SlotContext>(context_of(session));
+    }
+    for (int i = 0; i < group.count; ++i) {
+      Session& used = i == 0 || session.is_shareable() ? session : make_session();
+      instances.push_back(std::make_unique<Instance>(context_of(used)));
+    }
   }
   scheduler_ =
       std::make_unique<Scheduler>(options_.batching, *plan_, std::move(instances), stats_, clock);
@@ -248,6 +261,8 @@ Status ModelVersion::infer_aside(const RequestRef& request) {
   int64_t rows = 1;
   Status status = check_and_count(*request, &rows);
   if (!status.ok()) return status;
+  // A session that one instance alone may use has none to spare: it runs as any other request.
+  if (!sessions_.front()->is_shareable()) return named(scheduler_->infer(request, rows));
   const std::lock_guard lock(aside_mutex_);
   if (aside_ == nullptr) {
     try {

@@ -46,6 +46,9 @@ struct ModelOptions {
   std::chrono::nanoseconds stuck_after = std::chrono::seconds(30);
   // Of batches on a device beside the host; none: found by measuring when the model is warmed up.
   std::optional<Overlap> overlap{};
+  // Rows of batches that a CUDA device replays as a graph, ascending; smaller ones are filled up.
+  // Captured when the version is loaded.
+  std::vector<int64_t> graph_rows{};
 };
 
 // Where the nodes of a model run that is loaded on `device`.
@@ -157,7 +160,7 @@ class ModelVersion {
   const int64_t version_;
   const ModelOptions options_;
   const uint64_t fork_generation_;
-  std::vector<std::unique_ptr<Session>> sessions_;  // one per device
+  std::vector<std::unique_ptr<Session>> sessions_;  // one per device, or instance
   const Signature* signature_ = nullptr;            // the first session's
   std::vector<DevicePlacement> placement_;
   std::optional<InputCheck> check_inputs_;  // against it

@@ -179,6 +179,9 @@ class ModelOptions:
     overlap: on a device beside the host, batches in flight: "none", two on one stream; "two" and
         "three", that many, copied on streams of their own beside the runs of others; "measured",
         whichever warm-up finds fastest for a shape and size.
+    cuda_graphs: rows of batches that a GPU replays as a CUDA graph, ascending; smaller batches are
+        filled up, larger ones run as without. Captured when the model is loaded; a model that
+        cannot be captured is refused with the reason.
     echo_inputs: what the echo engine takes and returns.
     """
 
@@ -197,6 +200,7 @@ class ModelOptions:
     lock_pages: bool = False
     stuck_after_s: float = 30.0
     overlap: Literal["measured", "none", "two", "three"] = "measured"
+    cuda_graphs: tuple[int, ...] = ()
     echo_inputs: tuple[TensorSpec, ...] = ()
 
     def __post_init__(self) -> None:
@@ -219,6 +223,10 @@ class ModelOptions:
         check_texts_by_name(self, "config")
         check_integer(self, "pool_capacity_bytes", least=1, most=2**63 - 1)
         check_seconds(self, "stuck_after_s")
+        check_items(self, "cuda_graphs", int)
+        sizes = self.cuda_graphs
+        if any(size <= before for before, size in zip((0, *sizes), sizes, strict=False)):
+            raise mismatch(self, "cuda_graphs", "ascending rows of at least 1")
         check_items(self, "echo_inputs", TensorSpec)
 
     @classmethod

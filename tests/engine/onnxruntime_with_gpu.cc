@@ -1,6 +1,7 @@
 // ONNX Runtime as a GPU's build of it looks from outside, for tests on machines
 // without a GPU: the real library, given a CUDA and a TensorRT provider. They
-// take options as the real ones do and claim nodes, which the CPU then runs.
+// take options as the real ones do and claim nodes, which the CPU then runs; on
+// memory of a fake driver see fake_gpu_runs.h.
 //
 // In the environment:
 //   PYRUNTIME_REAL_ONNXRUNTIME      path of the real library
@@ -9,7 +10,8 @@
 //   PYRUNTIME_FAKE_CUDA_LIBRARY     opened before CUDA's options are made, as
 //                                   the real one opens its provider's library
 //   PYRUNTIME_FAKE_LOG              file that gets a line for each provider that
-//                                   is appended: "CUDAExecutionProvider device_id=1"
+//                                   is appended: "CUDAExecutionProvider device_id=1",
+//                                   and for each run on device memory
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -25,6 +27,7 @@
 
 #include <dlfcn.h>
 
+#include "engine/fake_gpu_runs.h"
 #include "engine/onnx_api.h"
 
 namespace pyruntime::ort {
@@ -46,6 +49,7 @@ constexpr const char* kTensorRt = "TensorrtExecutionProvider";
 
 struct MadeWith {
   std::vector<const char*> providers;  // in their order
+  std::string cuda_options;
   bool may_use_cpu = true;
 };
 
@@ -75,10 +79,6 @@ const char* environment(const char* name) {
 bool lists(const char* variable, std::string_view word) {
   const std::string text = std::string(",") + environment(variable) + ",";
   return text.find("," + std::string(word) + ",") != std::string::npos;
-}
-
-OrtStatus* fail(int number, const std::string& text) {
-  return fake().create_status(number, text.c_str());
 }
 
 OrtStatus* open_provider_library() {
@@ -112,11 +112,11 @@ void release_options(Options* options) {
 }
 
 OrtStatus* append(OrtSessionOptions* target, const char* provider, const std::string& text) {
-  if (const char* const path = environment("PYRUNTIME_FAKE_LOG"); *path != '\0') {
-    std::ofstream(path, std::ios::app) << provider << text << '\n';
-  }
+  log_line(provider + text);
   const std::lock_guard lock(fake().mutex);
-  fake().options[target].providers.push_back(provider);
+  MadeWith& made_with = fake().options[target];
+  made_with.providers.push_back(provider);
+  if (provider == kCuda) made_with.cuda_options = text;
   return nullptr;
 }
 
@@ -206,6 +206,7 @@ OrtStatus* admit(const OrtSessionOptions* options, OrtSession** session) {
     if (found == fake().options.end()) return nullptr;
     made_with = fake().sessions[*session] = found->second;
   }
+  note_session(*session, made_with.cuda_options);
   if (made_with.may_use_cpu) return nullptr;
   const OrtEpAssignedSubgraph* const* graphs = nullptr;
   std::size_t count = 0;
@@ -237,6 +238,7 @@ OrtStatus* create_session_from_array(const OrtEnv* environment, const void* byte
 }
 
 void release_session(OrtSession* session) {
+  forget_session(session);
   {
     const std::lock_guard lock(fake().mutex);
     fake().sessions.erase(session);
@@ -251,6 +253,22 @@ void release_session_options(OrtSessionOptions* options) {
   }
   fake().real.ReleaseSessionOptions(options);
 }
+
+}  // namespace
+
+OrtStatus* fail(int number, const std::string& text) {
+  return fake().create_status(number, text.c_str());
+}
+
+void log_line(const std::string& line) {
+  static std::mutex mutex;
+  const std::lock_guard lock(mutex);
+  if (const char* const path = environment("PYRUNTIME_FAKE_LOG"); *path != '\0') {
+    std::ofstream(path, std::ios::app) << line << '\n';
+  }
+}
+
+namespace {
 
 template <typename Function>
 void replace(std::size_t slot, Function function) {
@@ -283,6 +301,7 @@ void make(const void* const* slots) {
   replace(208, &release_options<OrtCUDAProviderOptionsV2>);
   replace(407, &read_assignment);
   replace(408, &get_provider);
+  replace_runs(real, slots, fake().slots.data());
 }
 
 const ApiBase* real_base() {

@@ -1,8 +1,6 @@
 // In a process of its own: the library is ONNX Runtime with fake providers of a
 // GPU, and a process has one library.
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -12,58 +10,21 @@
 #include "engine/onnx_environment.h"
 #include "engine/onnx_fixture.h"
 #include "engine/onnx_providers.h"
+#include "engine/onnx_with_gpu.h"
 #include "engine/placement.h"
 
 namespace pyruntime {
 namespace {
 
-const std::filesystem::path& log_path() {
-  static const std::filesystem::path path =
-      std::filesystem::temp_directory_path() /
-      ("pyruntime_providers_" + std::to_string(::getpid()) + ".log");
-  return path;
-}
-
-bool has_library_with_gpu() {
-  const char* const real = std::getenv("PYRUNTIME_ONNXRUNTIME");
-  const char* const path = std::getenv("PYRUNTIME_ONNXRUNTIME_WITH_GPU");
-  if (real == nullptr || *real == '\0' || path == nullptr) {
-    MESSAGE("skipped: PYRUNTIME_ONNXRUNTIME and PYRUNTIME_ONNXRUNTIME_WITH_GPU name no libraries");
-    return false;
-  }
-  if (!is_onnx_library_loaded()) {
-    setenv("PYRUNTIME_REAL_ONNXRUNTIME", real, 1);
-    setenv("PYRUNTIME_FAKE_LOG", log_path().c_str(), 1);
-    configure_onnx_library({.path = path});
-  }
-  return true;
-}
-
-// What providers were appended since it was last asked, a line each.
-std::vector<std::string> appended() {
-  std::vector<std::string> lines;
-  std::ifstream file(log_path());
-  for (std::string line; std::getline(file, line);) lines.push_back(line);
-  file.close();
-  std::filesystem::remove(log_path());
-  return lines;
-}
+using test::appended;
+using test::has_library_with_gpu;
+using test::Leaves;
 
 SessionOptions with_providers(std::vector<ProviderOptions> providers) {
   SessionOptions options;
   options.providers = std::move(providers);
   return options;
 }
-
-// For the time of a test, which runs alone.
-struct Leaves {
-  Leaves(const char* provider, const char* op_types)
-      : name(std::string("PYRUNTIME_FAKE_LEAVES_") + provider) {
-    setenv(name.c_str(), op_types, 1);
-  }
-  ~Leaves() { unsetenv(name.c_str()); }
-  std::string name;
-};
 
 TEST_CASE("CUDA and TensorRT get their options by calls of their own, in the order given") {
   if (!has_library_with_gpu()) return;

@@ -22,6 +22,7 @@ struct EchoSettings {
   std::vector<InstanceGroup> instances = {InstanceGroup{}};
   std::vector<std::pair<std::string, std::string>> config;
   std::optional<Overlap> overlap;
+  std::vector<int64_t> graph_rows;
   std::chrono::nanoseconds stuck_after = std::chrono::seconds(30);
 };
 
@@ -41,6 +42,7 @@ inline std::shared_ptr<ModelVersion> load_echo(const EchoSettings& settings = {}
   options.batching = settings.batching;
   options.instances = settings.instances;
   options.overlap = settings.overlap;
+  options.graph_rows = settings.graph_rows;
   options.stuck_after = settings.stuck_after;
   options.pool_capacity_bytes = std::size_t{64} << 20;
   return ModelVersion::load("echo", version, {}, options);

@@ -324,10 +324,12 @@ TEST_CASE("a copy that fails fails nobody whose request can run again, and nobod
 
 TEST_CASE("a full device answers Overloaded, and serves again when there is room") {
   for_each_faulty_device([](const FaultyDevice& faulty) {
+    constexpr int64_t kColumns = 16 * 1024;  // too large to be bound to memory of the instance
     EchoSettings settings;
+    settings.dims = {-1, kColumns};
     settings.instances = {{faulty.device, 1}};
     const auto model = load_echo(settings);
-    Numbers numbers = rows_of_four(1, 3);
+    Numbers numbers(std::vector<int64_t>(kColumns, 3), Shape{1, kColumns});
     {
       const Faults faults(faulty, {.memory_bytes = 0});
       const RequestRef request = ask(*model, numbers);
