@@ -13,6 +13,7 @@
 // a batch without MODEL. One JSON line per figure; "SKIPPED" with the reason where it cannot be
 // measured here, and no verdict on a device that is not a GPU.
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -108,7 +109,7 @@ class PlainCopies {
       (void)context_->call(driver().cuMemFree, device_);
       (void)context_->call(driver().cuMemFreeHost, host_);
     } else {
-      backend_.free(reinterpret_cast<void*>(device_), bytes_);
+      backend_.free(std::bit_cast<void*>(device_), bytes_);
       backend_.free_host(host_, bytes_);
     }
   }
@@ -128,7 +129,7 @@ class PlainCopies {
   static const cuda::Driver& driver() { return cuda::driver(); }
   void copy(bool to_device) {
     if (!context_) {
-      auto* const on_device = reinterpret_cast<void*>(device_);
+      auto* const on_device = std::bit_cast<void*>(device_);
       if (to_device) {
         stream_->copy(on_device, host_, bytes_, CopyKind::kHostToDevice);
       } else {

@@ -110,7 +110,8 @@ Status CudaSession::take_outputs(const OrtIoBinding* binding, std::span<Tensor> 
         "GetBoundOutputValues", model_.label());
   Values owned(count);
   std::copy_n(values, count, owned.data());
-  check(api().AllocatorFree(default_allocator(), values), "AllocatorFree", model_.label());
+  check(api().AllocatorFree(default_allocator(), static_cast<void*>(values)), "AllocatorFree",
+        model_.label());
   for (std::size_t i = 0, at = 0; i < outputs.size() && at < count; ++i) {
     if (!wants(wanted, i)) continue;
     if (outputs[i].data == nullptr && owned[at] != nullptr) {

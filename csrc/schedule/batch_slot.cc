@@ -11,14 +11,6 @@
 namespace pyruntime {
 namespace {
 
-// Up to this many bytes of inputs and outputs, copying rows into bound memory
-// is cheaper than describing the caller's memory to the engine.
-constexpr std::size_t kBoundBytes = std::size_t{64} << 10;
-
-// Bindings are kept for each number of rows up to this, of so many shapes.
-constexpr int64_t kMaxBoundRows = 256;
-constexpr std::size_t kMaxBoundBuckets = 16;
-
 Status cancelled_while_it_ran() {
   return {ErrorCode::kCancelled, "cancelled by the caller while it ran"};
 }
@@ -36,22 +28,16 @@ BatchSlot::BatchSlot(const SlotContext& context, const std::string& where, Insta
     : context_(context),
       events_(events),
       on_host_(context.backend.is_host_accessible()),
-      max_bound_rows_(std::min(context.max_rows, kMaxBoundRows)),
       transfer_(context.backend, streams),
       stats_(&stats),
       run_(context.stats.active_runs(), where, context.session.create_control()),
+      bound_runs_(context_),
       batch_results_(context.host_pool, context.plan.padding()) {
   const Signature& signature = context_.plan.signature();
   inputs_.resize(signature.inputs.size());
   outputs_.resize(signature.outputs.size());
   results_.resize(signature.outputs.size());
   retried_.reserve(static_cast<std::size_t>(context.max_rows));
-  if (context_.plan.has_strings()) return;
-  Status ignored;  // without it every batch takes one of the other ways
-  bound_memory_ = context_.host_pool.allocate(kBoundBytes, &ignored);
-  if (on_host_) return;
-  bound_device_memory_ = context_.device_pool->allocate(kBoundBytes, &ignored);
-  if (!bound_device_memory_) bound_memory_.reset();
 }
 
 void BatchSlot::start(Batch& batch, bool is_behind) {
@@ -95,8 +81,7 @@ void BatchSlot::request_notice() {
 // --- before the run
 
 Status BatchSlot::prepare() {
-  bound_ = find_graph();
-  if (bound_ == nullptr) bound_ = find_bound();
+  bound_ = find_bound();
   if (bound_ != nullptr) return prepare_bound();
   shape_inputs(&inputs_);
   plan_outputs();
@@ -210,96 +195,18 @@ Status BatchSlot::allocate_outputs() {
 
 // --- bound runs
 
-BatchSlot::Bound* BatchSlot::find_graph() {
-  if (graphs_.empty() || !way_.may_preallocate || !context_.plan.knows_outputs()) return nullptr;
-  const auto found = std::ranges::lower_bound(graphs_, batch_.rows, {}, &Bound::rows);
-  return found == graphs_.end() || batch_.rows < 1 ? nullptr : &*found;
-}
-
-BatchSlot::Bound* BatchSlot::find_bound() {
-  const Bucket& bucket = *batch_.bucket;
-  if (!way_.may_preallocate || !way_.may_pad || !bound_memory_ || !bucket.has_fixed_shapes ||
-      bucket.index >= kMaxBoundBuckets || batch_.rows < 1 || batch_.rows > max_bound_rows_ ||
-      !context_.plan.knows_outputs()) {
-    return nullptr;
+BoundBatch* BatchSlot::find_bound() {
+  if (!way_.may_preallocate || !context_.plan.knows_outputs()) return nullptr;
+  if (BoundBatch* const graph = bound_runs_.find_graph(batch_.rows)) return graph;
+  if (!way_.may_pad) return nullptr;
+  BoundBatch* const bound = bound_runs_.place_of(*batch_.bucket, batch_.rows);
+  if (bound == nullptr) return nullptr;
+  if (!bound->is_tried) {
+    bound->inputs.resize(inputs_.size());
+    shape_inputs(&bound->inputs);
+    bound_runs_.bind(bound);
   }
-  if (bounds_.size() <= bucket.index) bounds_.resize(bucket.index + 1);
-  std::vector<Bound>& by_rows = bounds_[bucket.index];
-  if (by_rows.empty()) by_rows.resize(static_cast<std::size_t>(max_bound_rows_) + 1);
-  Bound& bound = by_rows[static_cast<std::size_t>(batch_.rows)];
-  if (!bound.is_tried) make_bound(&bound);
-  return bound.run == nullptr ? nullptr : &bound;
-}
-
-void BatchSlot::make_bound(Bound* bound) {
-  bound->is_tried = true;
-  bound->rows = batch_.rows;
-  bound->inputs.resize(inputs_.size());
-  shape_inputs(&bound->inputs);
-  context_.plan.shape_outputs(bound->inputs, Device{}, &bound->outputs);
-  if (place(bound->inputs, nullptr) + place(bound->outputs, nullptr) > kBoundBytes) {
-    bound->inputs = {};
-    bound->outputs = {};
-    return;
-  }
-  place_bound(bound, bound_memory_.data(), bound_device_memory_.data());
-  bound->run = on_host_ ? context_.session.bind(bound->inputs, bound->outputs)
-                        : context_.session.bind(on_device(bound->inputs, bound->device_inputs),
-                                                on_device(bound->outputs, bound->device_outputs));
-}
-
-// Inputs first, then outputs, at the same places on both sides.
-void BatchSlot::place_bound(Bound* bound, std::byte* host, std::byte* device) {
-  bound->input_bytes = place(bound->inputs, host);
-  bound->output_bytes = place(bound->outputs, host + bound->input_bytes);
-  bound->output_sizes.measure(bound->outputs);
-  if (device == nullptr) return;
-  bound->device_inputs = device;
-  bound->device_outputs = device + bound->input_bytes;
-}
-
-std::vector<Tensor> BatchSlot::on_device(const std::vector<Tensor>& host, std::byte* base) const {
-  std::vector<Tensor> tensors(host.size());
-  for (std::size_t i = 0; i < host.size(); ++i) view(host[i], &tensors[i]);
-  place(tensors, base);
-  for (Tensor& tensor : tensors) tensor.device = context_.session.device();
-  return tensors;
-}
-
-void BatchSlot::capture_graphs(int first) {
-  graphs_.reserve(context_.graph_rows.size());  // bound_ points into it
-  for (const int64_t rows : context_.graph_rows) capture_graph(rows, first++);
-}
-
-void BatchSlot::capture_graph(int64_t rows, int number) {
-  const Signature& signature = context_.plan.signature();
-  Bound graph;
-  graph.is_tried = true;
-  graph.is_graph = true;
-  graph.rows = rows;
-  for (const TensorSpec& spec : signature.inputs) {
-    Tensor& input = graph.inputs.emplace_back();
-    input.type = spec.type;
-    input.shape = Shape(spec.dims);
-    if (signature.is_batchable) input.shape[0] = rows;
-  }
-  context_.plan.shape_outputs(graph.inputs, Device{}, &graph.outputs);
-  const std::size_t bytes =
-      at_least_one(place(graph.inputs, nullptr) + place(graph.outputs, nullptr));
-  Status status;
-  graph.host_memory = context_.host_pool.allocate(bytes, &status);
-  status.throw_if_failed();
-  graph.device_memory = context_.device_pool->allocate(bytes, &status);
-  status.throw_if_failed();
-  place_bound(&graph, graph.host_memory.data(), graph.device_memory.data());
-  // It is run on zeros, as a warm-up is.
-  std::memset(graph.host_memory.data(), 0, bytes);
-  Stream& stream = transfer_.compute();
-  stream.copy(graph.device_memory.data(), graph.host_memory.data(), bytes, CopyKind::kHostToDevice);
-  stream.synchronize().throw_if_failed();
-  graph.run = context_.session.capture(stream, on_device(graph.inputs, graph.device_inputs),
-                                       on_device(graph.outputs, graph.device_outputs), number);
-  graphs_.push_back(std::move(graph));
+  return bound->run == nullptr ? nullptr : bound;
 }
 
 Status BatchSlot::prepare_bound() {

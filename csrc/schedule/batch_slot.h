@@ -35,28 +35,15 @@
 #include "schedule/batch.h"
 #include "schedule/batch_results.h"
 #include "schedule/batcher.h"
+#include "schedule/bound_runs.h"
 #include "schedule/fair_share.h"
 #include "schedule/overlap.h"
 #include "schedule/run_plan.h"
 #include "schedule/scheduler_stats.h"
+#include "schedule/slot_context.h"
 #include "schedule/transfer.h"
 
 namespace pyruntime {
-
-// All must outlive the slot.
-struct SlotContext {
-  Session& session;
-  DeviceBackend& backend;
-  BufferPool& host_pool;
-  BufferPool* device_pool;  // null where the host may use the device's memory
-  RunPlan& plan;
-  SchedulerStats& stats;
-  FairShare::Member& share;
-  OverlapChoice& overlap;
-  const std::vector<int64_t>& graph_rows;  // ascending; of runs that are captured
-  const Clock& clock;
-  int64_t max_rows;
-};
 
 class BatchSlot {
  public:
@@ -67,7 +54,7 @@ class BatchSlot {
 
   // Captures a run of each of graph_rows, with graphs numbered from `first` on, on the thread that
   // will run them. Throws Error.
-  void capture_graphs(int first);
+  void capture_graphs(int first) { bound_runs_.capture_graphs(transfer_.compute(), first); }
 
   // Where the batches to come are counted.
   void count_in(RunStats& stats) { stats_ = &stats; }
@@ -117,25 +104,6 @@ class BatchSlot {
   static void refuse(const SlotContext& context, Batch& batch, const Status& status);
 
  private:
-  // A run bound to its place in bound_memory_.
-  struct Bound {
-    bool is_tried = false;
-    int64_t rows = 0;
-    bool is_graph = false;
-    std::unique_ptr<BoundRun> run;  // null: does not fit or is not supported
-    // On the host; the engine's are these where it computes there.
-    std::vector<Tensor> inputs;
-    std::vector<Tensor> outputs;
-    TensorSizes output_sizes;
-    std::size_t input_bytes = 0;
-    std::size_t output_bytes = 0;
-    std::byte* device_inputs = nullptr;
-    std::byte* device_outputs = nullptr;
-    // A graph's own.
-    Buffer host_memory;
-    Buffer device_memory;
-  };
-
   // What a run may do that another try must not.
   struct Way {
     bool may_preallocate = true;
@@ -145,12 +113,7 @@ class BatchSlot {
 
   void begin(Way way, TimePoint since);
   bool needs_padding() const;
-  Bound* find_graph();
-  Bound* find_bound();
-  void make_bound(Bound* bound);
-  void place_bound(Bound* bound, std::byte* host, std::byte* device);
-  std::vector<Tensor> on_device(const std::vector<Tensor>& host, std::byte* base) const;
-  void capture_graph(int64_t rows, int number);
+  BoundBatch* find_bound();
   Status prepare_bound();
   Status run_bound();
   Status prepare();
@@ -183,22 +146,18 @@ class BatchSlot {
   const SlotContext context_;
   EventCount& events_;
   const bool on_host_;  // the device computes on host memory
-  const int64_t max_bound_rows_;
 
   Transfer transfer_;
   RunStats* stats_;
   ActiveRun run_;
   bool is_lost_ = false;
   std::vector<Request*> retried_;  // a failed batch's members, while each runs alone
-  Buffer bound_memory_;
-  Buffer bound_device_memory_;              // the same, where the host's is not the device's
-  std::vector<std::vector<Bound>> bounds_;  // by bucket, then rows
-  std::vector<Bound> graphs_;               // by rows, ascending
+  BoundRuns bound_runs_;
   BatchResults batch_results_;
 
   // Of the batch in flight.
   Batch batch_;
-  Bound* bound_ = nullptr;
+  BoundBatch* bound_ = nullptr;
   bool is_preallocated_ = false;
   bool is_padded_ = false;   // a member's inputs were
   bool has_notice_ = false;  // requested for this run
