@@ -21,6 +21,9 @@ using test::for_each_faulty_device;
 constexpr std::size_t kKiB = 1024;
 const std::vector<Shape> kTails{Shape{4}};
 
+// Long beside what a busy machine holds a thread back.
+constexpr auto kStuckAfter = 400ms;
+
 // Too large to be bound to memory of the instance: it takes memory from the pools.
 constexpr int64_t kLargeColumns = 16 * 1024;
 Numbers large_row(int64_t value) {
@@ -160,7 +163,6 @@ TEST_CASE("three batches are in flight only where that is chosen") {
       std::vector<Numbers> numbers;
       const auto used = [&] { return model->pool_stats().used_bytes; };
       std::vector<RequestRef> requests;
-      std::size_t each = 0;
       {
         const Faults faults(faulty, {.stall_after = 0});
         for (int i = 0; i < 5; ++i) numbers.push_back(large_row(i));
@@ -168,18 +170,16 @@ TEST_CASE("three batches are in flight only where that is chosen") {
         for (Numbers& one : numbers) {
           requests.push_back(ask(*model, one));
           REQUIRE(model->submit(requests.back()).ok());
-          for (int i = 0; i < 10'000 && used() == before; ++i) std::this_thread::sleep_for(1ms);
-          if (each == 0) {
-            std::this_thread::sleep_for(20ms);  // it has taken all its memory
-            each = used() - before;
-          }
         }
-        const std::size_t expected = batches_in_flight(overlap) * each;
+        // Inputs and outputs, on both sides.
+        constexpr std::size_t kEach = 4 * kLargeColumns * sizeof(int64_t);
+        const std::size_t expected = batches_in_flight(overlap) * kEach;
         for (int i = 0; i < 10'000 && used() - before < expected; ++i) {
           std::this_thread::sleep_for(1ms);
         }
-        std::this_thread::sleep_for(20ms);
-        CHECK(used() - before == expected);
+        CHECK(used() - before >= expected);
+        std::this_thread::sleep_for(20ms);  // for more, were it to be taken
+        CHECK(used() - before < expected + kEach);
       }
       CHECK(count_failed(requests, numbers) == 0);
     }
@@ -242,10 +242,12 @@ TEST_CASE("a full device refuses what overlaps, and serves again when there is r
 
 TEST_CASE("whichever copy never ends, the instance is replaced and the rest are served") {
   for_each_overlap([](const FaultyDevice& faulty, Overlap overlap) {
-    for (const int64_t after : {0, 1, 2, 3, 4}) {
+    // A copy to the device or back; the run's, or that of the next batch.
+    const bool is_two = overlap == Overlap::kTwo;
+    for (const int64_t after : {is_two ? 0 : 1, is_two ? 2 : 4}) {
       CAPTURE(after);
       EchoSettings settings = settings_on(faulty.device, overlap);
-      settings.stuck_after = 150ms;
+      settings.stuck_after = kStuckAfter;
       const auto model = load_echo(settings);
       {
         const Faults faults(faulty, {.stall_after = after});
@@ -356,7 +358,7 @@ TEST_CASE("a device that fails or stalls while it is measured is measured when i
     for (const int64_t after : {0, 4, 11}) {
       EchoSettings settings;
       settings.instances = {{faulty.device, 1}};
-      settings.stuck_after = 150ms;
+      settings.stuck_after = kStuckAfter;
       const auto model = load_echo(settings);
       {
         const Faults faults(faulty, {.fail_after = after});
