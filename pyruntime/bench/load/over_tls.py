@@ -27,8 +27,9 @@ NOTE = (
 )
 _LIMIT_S = 0.5
 _LEAST_IN_FLIGHT = 32
-# Calls in a row that find no server, after which it is taken to be gone.
-_GONE = 100
+# Calls in a row that find no server, after which it is taken to be gone. One that fails at once is
+# followed by the next within its own call, so many deep.
+_GONE = 50
 _SPIN_NS = 100_000  # before a call, instead of sleeping too long
 
 
@@ -98,9 +99,9 @@ class OverTls(GrpcTarget):
 
 
 class _Load:
-    """One load, put on by any number of calls at once.
+    """What sends calls, any number of them at once.
 
-    Threads: closed() or open() is called once, from one thread; answers come on grpcio's.
+    Threads: one closed() or open() at a time; answers come on grpcio's.
     """
 
     def __init__(self, clients: Sequence[Client], request: bytes, patience_s: float) -> None:
