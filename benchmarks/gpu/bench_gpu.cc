@@ -13,7 +13,6 @@
 // a batch without MODEL. One JSON line per figure; "SKIPPED" with the reason where it cannot be
 // measured here, and no verdict on a device that is not a GPU.
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -28,19 +27,18 @@
 #include <dlfcn.h>
 
 #include "../program.h"
+#include "copies.h"
 #include "memory/buffer_pool.h"
-#include "memory/cuda_context.h"
+#include "memory/cuda_driver.h"
 #include "memory/device_cuda.h"
 #include "probe/closed_loop.h"
-#include "schedule/transfer.h"
+#include "schedule/overlap.h"
 #include "serving/model.h"
 
 namespace pyruntime::bench {
 namespace {
 
 constexpr std::size_t kMiB = std::size_t{1} << 20U;
-constexpr int kCopies = 8;  // back to back, to be timed
-
 struct Settings {
   Device device;
   std::string model;
@@ -54,13 +52,6 @@ double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
-}
-
-template <typename Work>
-double seconds_of(Work&& work) {
-  const TimePoint begun = steady_now();
-  work();
-  return std::chrono::duration<double>(steady_now() - begun).count();
 }
 
 void print_skipped(const char* figure, const std::string& reason) {
@@ -87,124 +78,6 @@ void print(const Settings& settings, const char* figure, const char* unit, doubl
 }
 
 // --- copies
-
-// Page-locked memory and copies by the driver's calls alone; on a simulated device by its stream's.
-class PlainCopies {
- public:
-  PlainCopies(Device device, std::size_t bytes)
-      : backend_(open_device(device)), bytes_(bytes), stream_(backend_.create_stream()) {
-    if (device.kind == DeviceKind::kCuda) context_.emplace(cuda::driver(), device.index);
-    if (context_) {
-      context_->check(driver().cuMemHostAlloc, &host_, bytes, 0U).throw_if_failed();
-      context_->check(driver().cuMemAlloc, &device_, bytes).throw_if_failed();
-      context_->check(driver().cuStreamCreate, &own_, cuda::kStreamNonBlocking).throw_if_failed();
-    } else {
-      host_ = backend_.allocate_host(bytes);
-      device_ = reinterpret_cast<cuda::DevicePointer>(backend_.allocate(bytes));
-    }
-  }
-  ~PlainCopies() {
-    if (context_) {
-      (void)context_->call(driver().cuStreamDestroy, own_);
-      (void)context_->call(driver().cuMemFree, device_);
-      (void)context_->call(driver().cuMemFreeHost, host_);
-    } else {
-      backend_.free(std::bit_cast<void*>(device_), bytes_);
-      backend_.free_host(host_, bytes_);
-    }
-  }
-  PlainCopies(const PlainCopies&) = delete;
-  PlainCopies& operator=(const PlainCopies&) = delete;
-
-  // Bytes a second, of copies back to back.
-  double rate(bool to_device) {
-    const double seconds = seconds_of([&] {
-      for (int i = 0; i < kCopies; ++i) copy(to_device);
-      synchronize();
-    });
-    return kCopies * static_cast<double>(bytes_) / seconds;
-  }
-
- private:
-  static const cuda::Driver& driver() { return cuda::driver(); }
-  void copy(bool to_device) {
-    if (!context_) {
-      auto* const on_device = std::bit_cast<void*>(device_);
-      if (to_device) {
-        stream_->copy(on_device, host_, bytes_, CopyKind::kHostToDevice);
-      } else {
-        stream_->copy(host_, on_device, bytes_, CopyKind::kDeviceToHost);
-      }
-    } else if (to_device) {
-      context_->check(driver().cuMemcpyHtoDAsync, device_, host_, bytes_, own_).throw_if_failed();
-    } else {
-      context_->check(driver().cuMemcpyDtoHAsync, host_, device_, bytes_, own_).throw_if_failed();
-    }
-  }
-  void synchronize() {
-    if (context_) {
-      context_->check(driver().cuStreamSynchronize, own_).throw_if_failed();
-    } else {
-      stream_->synchronize().throw_if_failed();
-    }
-  }
-
-  DeviceBackend& backend_;
-  const std::size_t bytes_;
-  const std::unique_ptr<Stream> stream_;
-  std::optional<CudaContext> context_;
-  cuda::Stream own_ = nullptr;
-  void* host_ = nullptr;
-  cuda::DevicePointer device_ = 0;
-};
-
-// The same by what batches go through: pools and transfers.
-class CoreCopies {
- public:
-  CoreCopies(Device device, std::size_t bytes)
-      : backend_(open_device(device)),
-        bytes_(bytes),
-        host_pool_(backend_, {.capacity_bytes = 4 * bytes}),
-        device_pool_(backend_,
-                     {.placement = BufferPool::Placement::kDevice, .capacity_bytes = 4 * bytes}),
-        streams_(backend_),
-        transfer_(backend_, streams_) {
-    Status status;
-    host_ = host_pool_.allocate(bytes, &status);
-    status.throw_if_failed();
-    device_ = device_pool_.allocate(bytes, &status);
-    status.throw_if_failed();
-  }
-  ~CoreCopies() { streams_.close(); }
-  CoreCopies(const CoreCopies&) = delete;
-  CoreCopies& operator=(const CoreCopies&) = delete;
-
-  double rate(bool to_device) {
-    const double seconds = seconds_of([&] {
-      transfer_.begin(/*beside=*/true);
-      for (int i = 0; i < kCopies; ++i) {
-        if (to_device) {
-          transfer_.to_device(device_.data(), host_.data(), bytes_);
-        } else {
-          transfer_.to_host(host_.data(), device_.data(), bytes_);
-        }
-      }
-      transfer_.end();
-      transfer_.done().wait().throw_if_failed();
-    });
-    return kCopies * static_cast<double>(bytes_) / seconds;
-  }
-
- private:
-  DeviceBackend& backend_;
-  const std::size_t bytes_;
-  BufferPool host_pool_;
-  BufferPool device_pool_;
-  InstanceStreams streams_;
-  Transfer transfer_;
-  Buffer host_;
-  Buffer device_;
-};
 
 void measure_copies(const Settings& settings, const char* figure, bool to_device) {
   PlainCopies plain(settings.device, settings.batch_bytes);
@@ -413,13 +286,22 @@ void measure_small_row(const Settings& settings, const char* figure, bool is_gra
   const auto model = load(settings, own);
   model->warm_up(1, 3).throw_if_failed();
   const Asked asked(*model, 1);
+  // Each side asks again at once, as a caller in a loop does.
+  const auto median_of = [](auto&& ask) {
+    std::vector<double> seconds;
+    seconds.reserve(100);
+    for (int i = 0; i < 100; ++i) seconds.push_back(ask());
+    return median(std::move(seconds));
+  };
   std::vector<double> differences;
   std::vector<double> got;
   std::vector<double> bound;
-  for (int i = 0; i < 100 * settings.turns; ++i) {
-    bound.push_back(bare.whole_seconds());
-    const RequestRef request = make_request(*model, {&asked.tensor, 1});
-    got.push_back(seconds_of([&] { model->infer(request).throw_if_failed(); }));
+  for (int turn = 0; turn < settings.turns; ++turn) {
+    bound.push_back(median_of([&] { return bare.whole_seconds(); }));
+    got.push_back(median_of([&] {
+      const RequestRef request = make_request(*model, {&asked.tensor, 1});
+      return seconds_of([&] { model->infer(request).throw_if_failed(); });
+    }));
     differences.push_back(got.back() - bound.back());
   }
   const double more_us = 1e6 * median(differences);
