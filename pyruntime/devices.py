@@ -19,6 +19,7 @@ class DeviceInfo:
     version: of an engine, "" elsewhere.
     engine: of a provider, "" elsewhere.
     why_absent: the reason, "" for what is there.
+    warning: what is wrong although it is there, "" where nothing is.
     devices: what each of a backend's devices is, "NVIDIA H200, 139.8 GiB, CUDA 13.0"; "" where
         there is nothing to say.
     """
@@ -29,6 +30,7 @@ class DeviceInfo:
     version: str = ""
     engine: str = ""
     why_absent: str = ""
+    warning: str = ""
     devices: tuple[str, ...] = ()
 
     @property
@@ -54,20 +56,33 @@ def devices() -> list[DeviceInfo]:
     for name, version, why_absent, providers in _core.engines():
         if name == "onnx":
             why_absent = onnx_problem or why_absent
-        listed.append(DeviceInfo("engine", name, int(not why_absent), version, "", why_absent))
+        conflict = _conflict() if name == "onnx" else ""
+        listed.append(
+            DeviceInfo("engine", name, int(not why_absent), version, "", why_absent, conflict)
+        )
         if not why_absent:
             listed += [_provider(name, item) for item in providers]
             if name == "onnx":
                 absent = [item for item in _OF_GPUS if item not in providers]
-                listed += [DeviceInfo("provider", i, 0, "", name, _INSTALL) for i in absent]
+                reason = f"not in this ONNX Runtime: {conflict or _INSTALL}"
+                listed += [DeviceInfo("provider", i, 0, "", name, reason) for i in absent]
     return listed
 
 
 _OF_GPUS = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 _INSTALL = (
-    "not in this ONNX Runtime: pip uninstall onnxruntime, then pip install 'pyruntime[cuda12]' "
+    "pip uninstall onnxruntime, then pip install 'pyruntime[cuda12]' "
     "or 'pyruntime[cuda13]'; the two wheels overwrite each other"
 )
+
+
+def _conflict() -> str:
+    from pyruntime.cuda_libraries import wheel_conflict
+
+    try:
+        return wheel_conflict(find_onnxruntime())
+    except PyRuntimeError:
+        return ""
 
 
 def _provider(engine: str, name: str) -> DeviceInfo:

@@ -7,13 +7,13 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pyruntime import _core
 from pyruntime.config import ModelOptions, find_cuda_driver, find_onnxruntime
-from pyruntime.errors import InvalidInput, ModelNotFound, Unavailable
+from pyruntime.errors import EngineError, InvalidInput, ModelNotFound, Unavailable
 from pyruntime.load_throttle import LoadThrottle
 from pyruntime.model import Model
 from pyruntime.rollout import Rollout, RolloutPlan
@@ -107,14 +107,15 @@ class Runtime:
         _check_load(name, source, version, options)
         if options.engine == "onnx":
             self._configure_onnx()
-            self._preload(options)
+            with self._explained(options):
+                self._preload(options)
         if _is_on_cuda(options):
             _core.configure_cuda_driver(path=find_cuda_driver())
         data = bytes(source) if isinstance(source, bytes | bytearray | memoryview) else None
         path = os.fsdecode(source) if isinstance(source, str | os.PathLike) else ""
         version = self._reserve(name, version, replace=replace)
         try:
-            with self._paced(name, version, gently=gently) as pace:
+            with self._explained(options), self._paced(name, version, gently=gently) as pace:
                 if gently and options.engine == "onnx":
                     _core.load_onnx_library()  # its own threads are not to have low priority
                 native = _core.ModelVersion.load(
@@ -354,12 +355,24 @@ class Runtime:
                 f"{os.getpid()}; make a new one there, or start workers by 'spawn'"
             )
 
+    @contextlib.contextmanager
+    def _explained(self, options: ModelOptions) -> Iterator[None]:
+        """Add to what fails on a GPU that wheels of ONNX Runtime overwrite each other, if so."""
+        try:
+            yield
+        except (Unavailable, EngineError) as error:
+            if options.engine != "onnx" or not _gpu_providers(options):
+                raise
+            from pyruntime.cuda_libraries import wheel_conflict
+
+            conflict = wheel_conflict(find_onnxruntime(self._onnxruntime))
+            if not conflict:
+                raise
+            raise type(error)(f"{error}; {conflict}") from error
+
     def _preload(self, options: ModelOptions) -> None:
         """Load what the providers of a GPU need before ONNX Runtime loads them."""
-        names = [provider.name for provider in options.providers]
-        if _is_on_cuda(options):
-            names.append("cuda")
-        if any(name.lower().startswith(("cuda", "tensorrt")) for name in names):
+        if names := _gpu_providers(options):
             from pyruntime.cuda_libraries import preload_for
 
             preload_for(find_onnxruntime(self._onnxruntime), names)
@@ -432,6 +445,14 @@ def _close_all() -> None:
     completions = sys.modules.get("pyruntime.completions")
     if completions is not None:
         completions.stop()
+
+
+def _gpu_providers(options: ModelOptions) -> list[str]:
+    """Execution providers of a GPU that a model is to use."""
+    names = [provider.name for provider in options.providers]
+    if _is_on_cuda(options):
+        names.append("cuda")
+    return [name for name in names if name.lower().startswith(("cuda", "tensorrt"))]
 
 
 def _is_on_cuda(options: ModelOptions) -> bool:

@@ -47,6 +47,8 @@ def run(args: Namespace) -> int:
             note = ": ".join([note, "; ".join(known)] if known else [note])
         if device.is_present and device.kind == "provider":
             note = f"of {device.engine}"
+        if device.warning:
+            note = f"{note}; warning: {device.warning}"
         rows.append((device.kind, device.name, state, note))
     print(table(rows, header=("KIND", "NAME", "STATE", "")))
     return 0

@@ -8,6 +8,7 @@ from pyruntime.cuda_libraries.preload import (
     preload,
     preload_for,
 )
+from pyruntime.cuda_libraries.wheels import wheel_conflict
 
 __all__ = [
     "Libraries",
@@ -16,4 +17,5 @@ __all__ = [
     "library_of",
     "preload",
     "preload_for",
+    "wheel_conflict",
 ]
