@@ -9,6 +9,7 @@ with pyruntime.Runtime() as runtime:
 
 from pathlib import Path as _Path
 
+from pyruntime._hot import DeviceArray
 from pyruntime.config import Batching, InstanceGroup, ModelOptions, Padding, ProviderOptions
 from pyruntime.devices import DeviceInfo, devices
 from pyruntime.errors import (
@@ -69,6 +70,7 @@ __all__ = [
     "Cancelled",
     "CostPoint",
     "DeadlineExceeded",
+    "DeviceArray",
     "DeviceInfo",
     "EngineError",
     "Experiment",

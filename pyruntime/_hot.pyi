@@ -9,7 +9,33 @@ from typing_extensions import disjoint_base
 
 from pyruntime.routing import Assignment
 
-__all__ = ["CompletionQueue", "Handle", "Pending"]
+__all__ = ["CompletionQueue", "DeviceArray", "Handle", "Pending"]
+
+@final
+class DeviceArray:
+    """An output in the memory of a GPU, row-major and contiguous."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __len__(self) -> int: ...
+    def numpy(self) -> np.ndarray[Any, Any]: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> object: ...
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
 
 @disjoint_base
 class Handle:
@@ -28,6 +54,7 @@ class Handle:
         priority: Literal["high", "normal", "low"] | None = None,
         route_key: str | None = None,
         request_id: str | None = None,
+        outputs_on: Literal["host", "device"] = "host",
     ) -> tuple[dict[str, np.ndarray[Any, Any]], Assignment]: ...
     def infer(
         self,
@@ -38,6 +65,7 @@ class Handle:
         priority: Literal["high", "normal", "low"] | None = None,
         route_key: str | None = None,
         request_id: str | None = None,
+        outputs_on: Literal["host", "device"] = "host",
     ) -> dict[str, np.ndarray[Any, Any]]: ...
     def _start(
         self,
@@ -47,6 +75,7 @@ class Handle:
         priority: Literal["high", "normal", "low"] | None,
         route_key: str | None,
         request_id: str | None,
+        outputs_on: Literal["host", "device"],
         future: object,
         queue: CompletionQueue,
     ) -> Pending: ...

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Model"]
 
 Priority = Literal["high", "normal", "low"]
+Place = Literal["host", "device"]
 
 
 class Model(Handle):
@@ -125,6 +126,7 @@ class Model(Handle):
         priority: Priority | None = None,
         route_key: str | None = None,
         request_id: str | None = None,
+        outputs_on: Place = "host",
     ) -> "Future[Outputs]":
         """Start one request; arguments as for `infer`.
 
@@ -139,7 +141,15 @@ class Model(Handle):
         queue = completions.thread_queue()
         try:
             pending = self._start(
-                inputs, outputs, timeout_s, priority, route_key, request_id, future, queue
+                inputs,
+                outputs,
+                timeout_s,
+                priority,
+                route_key,
+                request_id,
+                outputs_on,
+                future,
+                queue,
             )
         except (ModelNotFound, Unavailable) as error:
             if not self._may_be_brought_in():
@@ -153,7 +163,15 @@ class Model(Handle):
             try:
                 with self._brought_in(absent, timeout_s) as left_s:
                     late = self._start(
-                        inputs, outputs, left_s, priority, route_key, request_id, future, queue
+                        inputs,
+                        outputs,
+                        left_s,
+                        priority,
+                        route_key,
+                        request_id,
+                        outputs_on,
+                        future,
+                        queue,
                     )
                     future.bind(late.cancel)
             except BaseException as error:
@@ -171,6 +189,7 @@ class Model(Handle):
         priority: Priority | None = None,
         route_key: str | None = None,
         request_id: str | None = None,
+        outputs_on: Place = "host",
     ) -> "Outputs":
         """Run one request without blocking the event loop; as `infer`.
 
@@ -181,13 +200,29 @@ class Model(Handle):
         future = loop.create_future()
         try:
             pending = self._start(
-                inputs, outputs, timeout_s, priority, route_key, request_id, future, queue
+                inputs,
+                outputs,
+                timeout_s,
+                priority,
+                route_key,
+                request_id,
+                outputs_on,
+                future,
+                queue,
             )
         except (ModelNotFound, Unavailable) as error:
             bring_in = functools.partial(self._brought_in, error, timeout_s)
             with await _event_loops().lease_of(bring_in) as left_s:
                 pending = self._start(
-                    inputs, outputs, left_s, priority, route_key, request_id, future, queue
+                    inputs,
+                    outputs,
+                    left_s,
+                    priority,
+                    route_key,
+                    request_id,
+                    outputs_on,
+                    future,
+                    queue,
                 )
         try:
             return await future  # type: ignore[no-any-return]

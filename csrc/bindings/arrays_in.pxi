@@ -47,6 +47,10 @@ cdef object set_tensor(Plan plan, ModelVersion* model, Tensor* tensor, Py_ssize_
     if cnp.PyArray_Check(value) and is_plain(<cnp.ndarray>value):
         array = <cnp.ndarray>value
     else:
+        if hasattr(value, "__dlpack_device__") or hasattr(value, "__cuda_array_interface__"):
+            held = set_device_tensor(plan, model, tensor, index, value)
+            if held is not None:
+                return held
         made, is_copy = as_array(value, plan.input_names[index], plan.input_dtypes[index])
         array = <cnp.ndarray?>made
         if is_copy:

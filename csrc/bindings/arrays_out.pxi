@@ -29,8 +29,9 @@ cdef object take_outputs(Plan plan, Request* request):
     cdef Py_ssize_t i
     for i in range(plan.output_count):
         if request.outputs[i].data != NULL:
-            outputs[<object>PyTuple_GET_ITEM(<PyObject*>plan.output_names, i)] = to_array(
-                &request.outputs[i])
+            outputs[<object>PyTuple_GET_ITEM(<PyObject*>plan.output_names, i)] = (
+                to_array(&request.outputs[i]) if is_on_host(request.outputs[i])
+                else to_device_array(&request.outputs[i]))
     return outputs
 
 

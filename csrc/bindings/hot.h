@@ -1,12 +1,15 @@
 // What pyruntime._hot needs said in C++.
 #pragma once
 
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <type_traits>
 
@@ -14,6 +17,8 @@
 #include "bindings/completion_queue.h"
 #include "bindings/python_errors.h"
 #include "bindings/shared_capsule.h"
+#include "memory/device_cuda.h"
+#include "memory/hand_over.h"
 #include "memory/tensor.h"
 #include "schedule/request.h"
 #include "serving/model.h"
@@ -51,6 +56,53 @@ inline void view(Tensor& tensor, int type, void* data, int rank, const void* dim
   tensor.device = Device{};
   tensor.shape = Shape(std::span(static_cast<const int64_t*>(dims), static_cast<size_t>(rank)));
   tensor.data = data == nullptr ? &empty : static_cast<std::byte*>(data);
+}
+
+// The same in the memory of a GPU.
+inline void view_on_device(Tensor& tensor, int type, void* data, int rank, const int64_t* dims,
+                           int index) {
+  view(tensor, type, data, rank, dims);
+  tensor.device = {DeviceKind::kCuda, static_cast<int16_t>(index)};
+}
+
+inline Device cuda_device(int index) { return {DeviceKind::kCuda, static_cast<int16_t>(index)}; }
+inline int index_of_device(const Tensor& tensor) { return tensor.device.index; }
+inline bool is_on_cuda(const Tensor& tensor) { return tensor.device.kind == DeviceKind::kCuda; }
+inline bool is_on_host(const Tensor& tensor) { return tensor.device == Device{}; }
+inline std::string device_name_of(const Tensor& tensor) { return tensor.device.name(); }
+inline void set_type(Tensor& tensor, int type) { tensor.type = static_cast<DataType>(type); }
+inline std::unique_ptr<Tensor> copy_of(const Tensor& tensor) {
+  return std::make_unique<Tensor>(tensor);
+}
+
+// The GPU on which memory lies that no library has said to be on one; of no memory, where `model`
+// takes it.
+inline int device_of_address(const ModelVersion& model, std::size_t address) {
+  const std::optional<Device> taken = model.memory_device();
+  if (!taken) {
+    throw Error(ErrorCode::kInvalidInput, "expected memory on 'cpu', got memory of a GPU");
+  }
+  if (address == 0) return taken->index;
+  return cuda_device_of(std::bit_cast<void*>(address)).index;
+}
+
+inline std::unique_ptr<HandOver> make_hand_over(int index) {
+  return std::make_unique<HandOver>(open_device(cuda_device(index)));
+}
+
+inline void keep_for_readers(Tensor& tensor) {
+  tensor.buffer = keep_for_streams(open_device(tensor.device), std::move(tensor.buffer));
+}
+
+// Copies a tensor on a device to the host, and waits.
+inline Status fetch(const Tensor& tensor, void* to) {
+  try {
+    const std::unique_ptr<Stream> stream = open_device(tensor.device).create_stream();
+    stream->copy(to, tensor.data, tensor.size_bytes(), CopyKind::kDeviceToHost);
+    return stream->synchronize();
+  } catch (const Error& error) {
+    return error.status();
+  }
 }
 
 inline int type_of(const Tensor& tensor) { return static_cast<int>(tensor.type); }

@@ -11,7 +11,7 @@ from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from libcpp cimport bool as cpp_bool
-from libcpp.memory cimport shared_ptr, weak_ptr
+from libcpp.memory cimport shared_ptr, unique_ptr, weak_ptr
 from libcpp.string cimport string
 from libcpp.utility cimport move
 from libcpp.vector cimport vector
@@ -19,6 +19,7 @@ from native cimport *
 
 import numpy as np
 
+from pyruntime.cuda_arrays import dlpack_capsule, dlpack_index, read_interface
 from pyruntime.errors import InvalidInput, ModelNotFound, Unavailable
 from pyruntime.routing import Assignment
 from pyruntime.tensors import DTYPES, as_array, bfloat16
@@ -38,7 +39,7 @@ cdef extern from "numpy/arrayobject.h":
 
 cnp.import_array()
 
-__all__ = ["CompletionQueue", "Handle", "Pending"]
+__all__ = ["CompletionQueue", "DeviceArray", "Handle", "Pending"]
 
 
 @cython.final
@@ -92,6 +93,7 @@ cdef str text_of(string_view utf8):
 
 
 include "arrays_in.pxi"
+include "device_arrays.pxi"
 include "arrays_out.pxi"
 
 
@@ -140,7 +142,7 @@ cdef int refuse_input(Plan plan, ModelVersion* model, Request* request, object n
 
 
 cdef int set_options(ModelVersion* model, Request* request, object outputs, object timeout_s,
-                     object priority) except -1:
+                     object priority, object outputs_on) except -1:
     cdef double seconds
     cdef Py_ssize_t size_bytes = 0
     cdef const char* data
@@ -169,7 +171,17 @@ cdef int set_options(ModelVersion* model, Request* request, object outputs, obje
         else:
             raise InvalidInput(
                 f"priority: expected 'high', 'normal' or 'low', got {priority!r}")
+    if outputs_on is not HOST and outputs_on != HOST:
+        if outputs_on != "device":
+            raise InvalidInput(f"outputs_on: expected 'host' or 'device', got {outputs_on!r}")
+        if request.outputs.size() > 64:
+            raise InvalidInput(
+                f"outputs_on: expected 'host' of a model with more than 64 outputs, got 'device'")
+        request.keep_on_device(kAllOutputs)
     return 0
+
+
+cdef str HOST = intern("host")
 
 
 cdef int raise_if_failed(const Status& status) except -1:
@@ -261,12 +273,14 @@ cdef class Handle:
         return plan
 
     def infer(self, inputs, *, outputs=None, timeout_s=None, priority=None, route_key=None,
-              request_id=None):
+              request_id=None, outputs_on="host"):
         """Run one request and wait for it, without the GIL.
 
         inputs: by name; arrays [rows, ...] with dtypes as in `self.inputs`. NumPy arrays, DLPack
         objects and buffers are read in place; what is not contiguous, aligned and of native
-        byte order is copied once. Python's own lists and scalars are converted. Strings: arrays
+        byte order is copied once. Arrays on the GPU of the model (CuPy, PyTorch: by DLPack or
+        `__cuda_array_interface__`) stay there, and the stream that writes to them is waited for
+        on the GPU. Python's own lists and scalars are converted. Strings: arrays
         of str or bytes. bfloat16: arrays of ml_dtypes.bfloat16, or the same bits as uint16.
         outputs: names of those wanted; None: all.
         timeout_s: seconds that the request may wait in the queue; None: no limit.
@@ -274,6 +288,7 @@ cdef class Handle:
         route_key: what this caller's requests have in common, such as a user's id, by which a
         route keeps them on one version.
         request_id: by which Runtime.feedback() knows the request.
+        outputs_on: "host", or "device" for outputs that stay on the model's GPU, as DeviceArray.
 
         Returns outputs by name, [rows, ...]; each keeps its memory alive. Strings come as object
         arrays of str (bytes where an element is not UTF-8), bfloat16 as ml_dtypes.bfloat16, or
@@ -283,26 +298,31 @@ cdef class Handle:
         Unimplemented, EngineError.
         """
         try:
-            return self.call(inputs, outputs, timeout_s, priority, route_key, request_id, False)
+            return self.call(inputs, outputs, timeout_s, priority, route_key, request_id,
+                             outputs_on, False)
         except (ModelNotFound, Unavailable) as error:
             with self._brought_in(error, timeout_s) as left_s:
-                return self.call(inputs, outputs, left_s, priority, route_key, request_id, False)
+                return self.call(inputs, outputs, left_s, priority, route_key, request_id,
+                                 outputs_on, False)
 
     def infer_routed(self, inputs, *, outputs=None, timeout_s=None, priority=None,
-                     route_key=None, request_id=None):
+                     route_key=None, request_id=None, outputs_on="host"):
         """As `infer`; returns the outputs and the routing.Assignment that says who answered."""
         try:
-            return self.call(inputs, outputs, timeout_s, priority, route_key, request_id, True)
+            return self.call(inputs, outputs, timeout_s, priority, route_key, request_id,
+                             outputs_on, True)
         except (ModelNotFound, Unavailable) as error:
             with self._brought_in(error, timeout_s) as left_s:
-                return self.call(inputs, outputs, left_s, priority, route_key, request_id, True)
+                return self.call(inputs, outputs, left_s, priority, route_key, request_id,
+                                 outputs_on, True)
 
     def _brought_in(self, error, timeout_s):
         """What keeps an absent model loaded that a request brings in; raises `error` if none."""
         raise error
 
     cdef object call(self, object inputs, object outputs, object timeout_s, object priority,
-                     object route_key, object request_id, bint with_assignment):
+                     object route_key, object request_id, object outputs_on,
+                     bint with_assignment):
         # In this order: the request goes before the model, whose pool it is from.
         cdef Decision decision
         cdef RequestRef request
@@ -314,8 +334,9 @@ cdef class Handle:
             model = decision.model.get()
             request = model.new_request()
             holder = set_inputs(plan, model, request.get(), inputs)
-            if outputs is not None or timeout_s is not None or priority is not None:
-                set_options(model, request.get(), outputs, timeout_s, priority)
+            if (outputs is not None or timeout_s is not None or priority is not None
+                    or outputs_on is not HOST):
+                set_options(model, request.get(), outputs, timeout_s, priority, outputs_on)
             watch(&decision, request.get(), request_id)
             with nogil:
                 status = model.infer(request)
@@ -328,14 +349,14 @@ cdef class Handle:
             if not self.has_successor(decision.model, status):
                 raise_if_failed(status)
 
-    def _start(self, inputs, outputs, timeout_s, priority, route_key, request_id, future,
-               CompletionQueue queue not None):
+    def _start(self, inputs, outputs, timeout_s, priority, route_key, request_id, outputs_on,
+               future, CompletionQueue queue not None):
         """Submit a request whose result `queue` will bring to `future`."""
         cdef Pending pending
         cdef Status status
         while True:
             pending = Pending.__new__(Pending)
-            self.prepare(pending, inputs, outputs, timeout_s, priority, route_key)
+            self.prepare(pending, inputs, outputs, timeout_s, priority, route_key, outputs_on)
             pending.future = future
             pending.queue = queue
             pending.state.prepare(queue.queue, deliver_pending, <void*>pending)
@@ -356,8 +377,8 @@ cdef class Handle:
             if not self.has_successor(pending.state.decision.model, status):
                 raise_if_failed(status)
 
-    cdef int prepare(self, Pending pending, inputs, outputs, timeout_s, priority,
-                     route_key) except -1:
+    cdef int prepare(self, Pending pending, inputs, outputs, timeout_s, priority, route_key,
+                     outputs_on) except -1:
         cdef ModelVersion* model
         cdef Request* request
         pending.plan = self.decide(route_key, &pending.state.decision)
@@ -365,7 +386,7 @@ cdef class Handle:
         pending.state.request = model.new_request()
         request = pending.state.request.get()
         pending.holder = set_inputs(pending.plan, model, request, inputs)
-        set_options(model, request, outputs, timeout_s, priority)
+        set_options(model, request, outputs, timeout_s, priority, outputs_on)
         return 0
 
     cdef bint has_successor(self, const shared_ptr[ModelVersion]& refused,

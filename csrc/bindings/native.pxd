@@ -1,7 +1,7 @@
 # The core, as far as pyruntime._hot calls it.
 from libc.stdint cimport int64_t
 from libcpp cimport bool as cpp_bool
-from libcpp.memory cimport shared_ptr, weak_ptr
+from libcpp.memory cimport shared_ptr, unique_ptr, weak_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
@@ -27,6 +27,11 @@ cdef extern from "base/error.h" namespace "pyruntime" nogil:
         cpp_bool ok()
 
 
+cdef extern from "memory/device.h" namespace "pyruntime" nogil:
+    cdef cppclass Device:
+        pass
+
+
 cdef extern from "memory/tensor.h" namespace "pyruntime" nogil:
     cdef cppclass Buffer:
         Buffer()
@@ -49,6 +54,13 @@ cdef extern from "memory/tensor.h" namespace "pyruntime" nogil:
     int kDataTypeCount
 
 
+cdef extern from "memory/hand_over.h" namespace "pyruntime" nogil:
+    cdef cppclass HandOver:
+        void* stream() except +set_python_error_from_caught
+        Status after(void* stream) except +set_python_error_from_caught
+        Buffer wrap(void* data, size_t size_bytes) except +set_python_error_from_caught
+
+
 cdef extern from "engine/session.h" namespace "pyruntime" nogil:
     cdef cppclass TensorSpec:
         string name
@@ -64,6 +76,9 @@ cdef extern from "schedule/request.h" namespace "pyruntime" nogil:
         vector[Tensor] outputs
         Status status
         cpp_bool cancel()
+        void keep_on_device(unsigned long long)
+
+    unsigned long long kAllOutputs
 
     cdef cppclass RequestRef:
         RequestRef()
@@ -85,6 +100,7 @@ cdef extern from "serving/model.h" namespace "pyruntime" nogil:
         Status named(Status)
         cpp_bool is_accepting()
         void count_input_copied()
+        Status check_memory(Device)
 
 
 cdef extern from "serving/registry.h" namespace "pyruntime" nogil:
@@ -128,6 +144,16 @@ cdef extern from "bindings/shared_capsule.h" namespace "pyruntime":
         except +set_python_error_from_caught
 
 
+cdef extern from "bindings/dlpack.h" namespace "pyruntime::dlpack":
+    int CUDA "pyruntime::dlpack::kCuda"
+    object to_dlpack "pyruntime::dlpack::to_capsule"(const Tensor&, cpp_bool) \
+        except +set_python_error_from_caught
+
+    cdef cppclass Taken:
+        void take(PyObject*) except +set_python_error_from_caught
+        void describe(Device, Tensor*) except +set_python_error_from_caught
+
+
 cdef extern from "bindings/hot.h" namespace "pyruntime":
     cdef cppclass PendingRequest:
         PendingRequest()
@@ -138,6 +164,19 @@ cdef extern from "bindings/hot.h" namespace "pyruntime":
 
     void view(Tensor&, int type, void* data, int rank, const void* dims) \
         except +set_python_error_from_caught
+    void view_on_device(Tensor&, int type, void* data, int rank, const int64_t* dims, int index) \
+        except +set_python_error_from_caught
+    Device cuda_device(int index)
+    int index_of_device(const Tensor&)
+    cpp_bool is_on_cuda(const Tensor&)
+    cpp_bool is_on_host(const Tensor&)
+    string device_name_of(const Tensor&)
+    void set_type(Tensor&, int type)
+    unique_ptr[Tensor] copy_of(const Tensor&) except +set_python_error_from_caught
+    int device_of_address(const ModelVersion&, size_t) except +set_python_error_from_caught
+    unique_ptr[HandOver] make_hand_over(int index) except +set_python_error_from_caught
+    void keep_for_readers(Tensor&) except +set_python_error_from_caught
+    Status fetch(const Tensor&, void*) nogil
     int type_of(const Tensor&)
     int type_of_spec(const TensorSpec&)
     weak_ptr[ModelVersion] weaken(const shared_ptr[ModelVersion]&)

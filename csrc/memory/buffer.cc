@@ -27,7 +27,7 @@ void release_wrapped(BufferBlock* block) noexcept {
 }  // namespace
 
 Buffer Buffer::wrap(void* data, std::size_t size_bytes, Device device,
-                    void (*release)(void* context), void* context) {
+                    void (*release)(void* context), void* context, Event* ready) {
   const auto [block, index] = wrapped_blocks().take();
   block->data = static_cast<std::byte*>(data);
   block->size_bytes = size_bytes;
@@ -35,6 +35,7 @@ Buffer Buffer::wrap(void* data, std::size_t size_bytes, Device device,
   block->release = release_wrapped;
   block->owner = context;
   block->tag = index;
+  block->ready = ready;
   block->release_owner = release;
   // Only the thread that hands the buffer on publishes this.
   block->references.store(1, std::memory_order_relaxed);

@@ -22,6 +22,8 @@ struct BufferBlock {
   void (*release)(BufferBlock* block) noexcept = nullptr;  // called by the last reference
   void* owner = nullptr;                                   // for `release`
   uint64_t tag = 0;                                        // for `release`
+  // Memory of another owner may be read once this is ready; null: at once.
+  Event* ready = nullptr;
 };
 
 // A counted reference to a block; the last one gives it back. May be null.
@@ -37,8 +39,9 @@ class Buffer {
   // Memory of another owner: release(context), unless null, is called once,
   // when the last reference is gone, on whichever thread that is. The heads of
   // wrapped memory are reused: no malloc in the steady state.
+  // ready: recorded when all is given that still writes to it; lives as long as it.
   static Buffer wrap(void* data, std::size_t size_bytes, Device device,
-                     void (*release)(void* context), void* context);
+                     void (*release)(void* context), void* context, Event* ready = nullptr);
 
   Buffer(const Buffer& other) : block_(other.block_) {
     if (block_ != nullptr) block_->references.fetch_add(1, std::memory_order_relaxed);
@@ -68,6 +71,8 @@ class Buffer {
   std::byte* data() const { return block_ == nullptr ? nullptr : block_->data; }
   std::size_t size_bytes() const { return block_ == nullptr ? 0 : block_->size_bytes; }
   Device device() const { return block_ == nullptr ? Device{} : block_->device; }
+  // What a stream must wait for before it reads; null: nothing.
+  Event* ready() const { return block_ == nullptr ? nullptr : block_->ready; }
   // Whether no other Buffer shares the memory: it may be written anew.
   bool is_sole() const {
     // acquire: every use before another reference's end is seen

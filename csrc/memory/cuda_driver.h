@@ -20,6 +20,11 @@ using Context = struct ContextOfDriver*;
 using Stream = struct StreamOfDriver*;
 using Event = struct EventOfDriver*;
 
+// CUipcMemHandle: memory of another process.
+struct IpcMemHandle {
+  char bytes[64];
+};
+
 inline constexpr Result kSuccess = 0;
 inline constexpr Result kOutOfMemory = 2;
 inline constexpr Result kNotInitialized = 3;
@@ -30,6 +35,10 @@ inline constexpr unsigned kStreamNonBlocking = 1;
 inline constexpr unsigned kEventBlockingSync = 1;
 inline constexpr unsigned kEventDisableTiming = 2;
 inline constexpr unsigned kHostAllocPortable = 1;
+inline constexpr unsigned kIpcLazyEnablePeerAccess = 1;
+inline constexpr int kPointerMemoryType = 2;       // CU_POINTER_ATTRIBUTE_MEMORY_TYPE
+inline constexpr int kPointerDeviceOrdinal = 9;    // CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+inline constexpr unsigned kMemoryOfDevice = 2;     // CU_MEMORYTYPE_DEVICE
 inline constexpr int kMemoryPoolsSupported = 115;  // CU_DEVICE_ATTRIBUTE_MEMORY_POOLS_SUPPORTED
 
 // Whether no call of the process will succeed on that device any more.
@@ -59,6 +68,10 @@ struct Call {
   X(cuMemGetInfo, "cuMemGetInfo_v2", std::size_t*, std::size_t*)                                  \
   X(cuMemAlloc, "cuMemAlloc_v2", DevicePointer*, std::size_t)                                     \
   X(cuMemFree, "cuMemFree_v2", DevicePointer)                                                     \
+  X(cuMemGetAddressRange, "cuMemGetAddressRange_v2", DevicePointer*, std::size_t*, DevicePointer) \
+  X(cuPointerGetAttribute, "cuPointerGetAttribute", void*, int, DevicePointer)                    \
+  X(cuIpcOpenMemHandle, "cuIpcOpenMemHandle_v2", DevicePointer*, IpcMemHandle, unsigned)          \
+  X(cuIpcCloseMemHandle, "cuIpcCloseMemHandle", DevicePointer)                                    \
   X(cuMemHostAlloc, "cuMemHostAlloc", void**, std::size_t, unsigned)                              \
   X(cuMemFreeHost, "cuMemFreeHost", void*)                                                        \
   X(cuMemcpyHtoDAsync, "cuMemcpyHtoDAsync_v2", DevicePointer, const void*, std::size_t, Stream)   \

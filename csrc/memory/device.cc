@@ -58,6 +58,18 @@ std::string Device::name() const {
   return text;
 }
 
+Status DeviceBackend::record_foreign(void*, Event&) {
+  return {ErrorCode::kUnimplemented,
+          "device '" + device().name() + "': it has no streams of other owners"};
+}
+
+void* DeviceBackend::open_shared(std::span<const std::byte>, std::size_t) {
+  throw Error(ErrorCode::kUnimplemented,
+              "device '" + device().name() + "': it has no memory of other processes");
+}
+
+void DeviceBackend::close_shared(void*) noexcept {}
+
 std::span<const BackendEntry> device_backends() { return table(); }
 
 DeviceBackend& open_device(Device device) {

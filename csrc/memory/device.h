@@ -51,6 +51,18 @@ class DeviceBackend {
 
   virtual std::unique_ptr<Stream> create_stream() = 0;
   virtual std::unique_ptr<Event> create_event() = 0;
+
+  // --- work and memory of others; Unimplemented where a backend has no such thing
+
+  // Fires `event`, of create_event(), when all work given so far to `stream` is
+  // done: one of another owner, by its native handle (CUDA: a cudaStream_t, or 1
+  // and 2, the default streams).
+  virtual Status record_foreign(void* stream, Event& event);
+
+  // Memory that another process has shared by `handle`, in bytes (CUDA:
+  // cudaIpcMemHandle_t), at least `size_bytes` of it. Throws InvalidInput.
+  virtual void* open_shared(std::span<const std::byte> handle, std::size_t size_bytes);
+  virtual void close_shared(void* address) noexcept;
 };
 
 // A line of the table of backends.

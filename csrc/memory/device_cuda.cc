@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -34,6 +35,12 @@ class CudaBackend final : public DeviceBackend {
     return std::make_unique<CudaStream>(context_);
   }
   std::unique_ptr<Event> create_event() override { return std::make_unique<CudaEvent>(context_); }
+
+  Status record_foreign(void* stream, Event& event) override;
+  void* open_shared(std::span<const std::byte> handle, std::size_t size_bytes) override;
+  void close_shared(void* address) noexcept override;
+
+  const CudaContext& context() const { return context_; }
 
  private:
   [[noreturn]] void throw_failed(const char* call, cuda::Result result,
@@ -127,7 +134,50 @@ void CudaBackend::free_host(void* address, std::size_t) noexcept {
   context_.log_failure(driver_.cuMemFreeHost.name, context_.call(driver_.cuMemFreeHost, address));
 }
 
-DeviceBackend& open_cuda(int16_t index) {
+Status CudaBackend::record_foreign(void* stream, Event& event) {
+  auto& own = dynamic_cast<CudaEvent&>(event);
+  Status status =
+      context_.check(driver_.cuEventRecord, own.handle(), static_cast<cuda::Stream>(stream));
+  if (!status.ok()) return {ErrorCode::kInvalidInput, status.message()};
+  own.recorded({});
+  return status;
+}
+
+void* CudaBackend::open_shared(std::span<const std::byte> handle, std::size_t size_bytes) {
+  const auto refuse = [&](const std::string& what) {
+    throw Error(ErrorCode::kInvalidInput, "device '" + device().name() + "': " + what);
+  };
+  cuda::IpcMemHandle ipc_handle{};
+  if (handle.size() != sizeof(ipc_handle)) {
+    refuse("expected a cudaIpcMemHandle_t of 64 bytes, got " + std::to_string(handle.size()));
+  }
+  std::memcpy(&ipc_handle, handle.data(), sizeof(ipc_handle));
+  cuda::DevicePointer address = 0;
+  const auto check = [&](const auto& call, auto... arguments) {
+    const cuda::Result result = context_.call(call, arguments...);
+    if (result == cuda::kSuccess) return;
+    if (address != 0) close_shared(std::bit_cast<void*>(address));
+    throw Error(ErrorCode::kInvalidInput, context_.failure(call.name, result).message());
+  };
+  check(driver_.cuIpcOpenMemHandle, &address, ipc_handle, cuda::kIpcLazyEnablePeerAccess);
+  cuda::DevicePointer begin = 0;
+  std::size_t range_bytes = 0;
+  check(driver_.cuMemGetAddressRange, &begin, &range_bytes, address);
+  if (size_bytes > range_bytes - (address - begin)) {
+    close_shared(std::bit_cast<void*>(address));
+    refuse("expected at most the " + std::to_string(range_bytes) + " bytes of the handle, got " +
+           std::to_string(size_bytes));
+  }
+  return std::bit_cast<void*>(address);
+}
+
+void CudaBackend::close_shared(void* address) noexcept {
+  context_.log_failure(
+      driver_.cuIpcCloseMemHandle.name,
+      context_.call(driver_.cuIpcCloseMemHandle, reinterpret_cast<cuda::DevicePointer>(address)));
+}
+
+CudaBackend& open_cuda_backend(int16_t index) {
   struct Opened {
     std::mutex mutex;
     std::vector<std::unique_ptr<CudaBackend>> backends;  // guarded by the mutex
@@ -140,6 +190,8 @@ DeviceBackend& open_cuda(int16_t index) {
   if (backend == nullptr) backend = std::make_unique<CudaBackend>(driver, index);
   return *backend;
 }
+
+DeviceBackend& open_cuda(int16_t index) { return open_cuda_backend(index); }
 
 int count_cuda() {
   try {
@@ -178,6 +230,29 @@ std::string describe_cuda(int16_t index) {
 }
 
 }  // namespace
+
+Device cuda_device_of(const void* address) {
+  // Any context will do: an address means the same in all of them.
+  const CudaContext& context = open_cuda_backend(0).context();
+  const cuda::Driver& driver = cuda::driver();
+  const auto pointer = reinterpret_cast<cuda::DevicePointer>(address);
+  const auto ask = [&](void* answer, int attribute) {
+    const cuda::Result result =
+        context.call(driver.cuPointerGetAttribute, answer, attribute, pointer);
+    if (result == cuda::kSuccess) return;
+    throw Error(
+        ErrorCode::kInvalidInput,
+        "expected memory of a GPU: " + driver.describe(driver.cuPointerGetAttribute.name, result));
+  };
+  unsigned kind = 0;
+  ask(&kind, cuda::kPointerMemoryType);
+  if (kind != cuda::kMemoryOfDevice) {
+    throw Error(ErrorCode::kInvalidInput, "expected memory of a GPU, got memory of the host");
+  }
+  int ordinal = 0;
+  ask(&ordinal, cuda::kPointerDeviceOrdinal);
+  return {DeviceKind::kCuda, static_cast<int16_t>(ordinal)};
+}
 
 extern const BackendEntry kCudaBackend;
 constexpr BackendEntry kCudaBackend{

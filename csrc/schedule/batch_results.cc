@@ -10,10 +10,6 @@
 namespace pyruntime {
 namespace {
 
-// A result smaller than this part of its batch's is copied: a caller who keeps
-// it would keep the others' memory too.
-constexpr std::size_t kSmallShare = 8;
-
 bool is_string(const Tensor& tensor) { return tensor.type == DataType::kString; }
 
 }  // namespace
@@ -42,7 +38,7 @@ bool BatchResults::is_cut(const Request& request) const {
   if (!source_.is_padded) return false;
   for (std::size_t i = 0; i < source_.outputs.size(); ++i) {
     const Tensor& output = source_.outputs[i];
-    if (!wants(request.wanted, i) || output.data == nullptr) continue;
+    if (!request.wants_on_host(i) || output.data == nullptr) continue;
     if (padding_.cut(i, output.shape, request.inputs, *source_.inputs) != output.shape) return true;
   }
   return false;
@@ -51,7 +47,7 @@ bool BatchResults::is_cut(const Request& request) const {
 void BatchResults::slice(Request& request, int64_t first_row) const {
   for (std::size_t i = 0; i < source_.outputs.size(); ++i) {
     const Tensor& from = source_.outputs[i];
-    if (!wants(request.wanted, i) || from.data == nullptr) continue;
+    if (!request.wants_on_host(i) || from.data == nullptr) continue;
     Tensor& output = request.outputs[i];
     view(from, &output);
     if (!source_.is_single) {
@@ -67,7 +63,7 @@ bool BatchResults::pins_too_much(const Request& request) const {
   std::size_t pinned = 0;
   for (std::size_t i = 0; i < source_.outputs.size(); ++i) {
     if (source_.outputs[i].data == nullptr) continue;
-    const bool is_used = wants(request.wanted, i);
+    const bool is_used = request.wants_on_host(i);
     if (is_used) used += size_of(i, request);
     if (is_used || source_.memory != nullptr) pinned += source_.sizes->whole[i];
   }
@@ -88,7 +84,7 @@ Status BatchResults::copy(Request& request, int64_t first_row) const {
   std::size_t last = source_.outputs.size();
   for (std::size_t i = 0; i < source_.outputs.size(); ++i) {
     const Tensor& from = source_.outputs[i];
-    if (!wants(request.wanted, i) || from.data == nullptr || is_string(from)) continue;
+    if (!request.wants_on_host(i) || from.data == nullptr || is_string(from)) continue;
     last = i;
     bytes += aligned(size_of(i, request));
   }
@@ -101,7 +97,7 @@ Status BatchResults::copy(Request& request, int64_t first_row) const {
   std::byte* to = memory.data();
   for (std::size_t i = 0; i < source_.outputs.size(); ++i) {
     const Tensor& from = source_.outputs[i];
-    if (!wants(request.wanted, i) || from.data == nullptr) continue;
+    if (!request.wants_on_host(i) || from.data == nullptr) continue;
     Tensor& output = request.outputs[i];
     if (is_string(from)) {
       const auto* const first = reinterpret_cast<const StringRef*>(rows_of(i, first_row));

@@ -22,6 +22,10 @@
 
 namespace pyruntime {
 
+// A result smaller than this part of its batch's is copied: a caller who keeps
+// it would keep the others' memory too.
+inline constexpr std::size_t kSmallShare = 8;
+
 // Sizes of tensors, bytes.
 struct TensorSizes {
   std::vector<std::size_t> whole;
@@ -64,7 +68,7 @@ class BatchResults {
     const Tensor& from = source_.outputs[0];
     Tensor& output = request.outputs[0];
     const std::size_t bytes = size_of(0, request);
-    if (!is_free_for(bytes, output.buffer) || !wants(request.wanted, 0)) return false;
+    if (!is_free_for(bytes, output.buffer) || !request.wants_on_host(0)) return false;
     view(from, &output);
     if (!source_.is_single) output.shape[0] = request.rows_;
     output.data = output.buffer.data();

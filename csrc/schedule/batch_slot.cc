@@ -38,6 +38,10 @@ BatchSlot::BatchSlot(const SlotContext& context, const std::string& where, Insta
   outputs_.resize(signature.outputs.size());
   results_.resize(signature.outputs.size());
   retried_.reserve(static_cast<std::size_t>(context.max_rows));
+  if (context_.device_pool != nullptr) {
+    device_gather_.emplace(context.host_pool, *context.device_pool, context.plan.padding());
+    device_results_.emplace(signature, *context.device_pool, context.plan.padding());
+  }
 }
 
 void BatchSlot::start(Batch& batch, bool is_behind) {
@@ -81,10 +85,17 @@ void BatchSlot::request_notice() {
 // --- before the run
 
 Status BatchSlot::prepare() {
-  bound_ = find_bound();
+  // Memory that runs are bound to is written and read through the host.
+  const bool has_device_inputs = device_gather_ && DeviceInputs::are_in(batch_);
+  const bool is_on_both = has_device_inputs || DeviceResults::are_in(batch_);
+  bound_ = is_on_both ? nullptr : find_bound();
   if (bound_ != nullptr) return prepare_bound();
   shape_inputs(&inputs_);
   plan_outputs();
+  if (has_device_inputs) {
+    Status status = device_gather_->gather(transfer_.compute(), batch_, is_padded_, &inputs_);
+    return status.ok() ? allocate_outputs() : status;
+  }
   return on_host_ ? prepare_on_host() : prepare_on_device();
 }
 
@@ -249,21 +260,38 @@ Status BatchSlot::launch() {
 Status BatchSlot::fetch_outputs() {
   for (std::size_t i = 0; i < outputs_.size(); ++i) view(outputs_[i], &results_[i]);
   for (Tensor& result : results_) result.device = Device{};
+  if (DeviceResults::are_in(batch_)) {
+    sizes_.measure(outputs_);
+    const BatchResults::Source source{.outputs = outputs_,
+                                      .sizes = &sizes_,
+                                      .inputs = &inputs_,
+                                      .memory = is_preallocated_ ? &device_outputs_ : nullptr,
+                                      .is_padded = is_padded_,
+                                      .is_single = batch_.members.size() == 1};
+    Status status = device_results_->give(transfer_.compute(), batch_, source);
+    return status.ok() ? fetch_outputs_one_by_one() : status;
+  }
   if (is_preallocated_) {
     const std::size_t bytes = place(results_, result_memory_.data());
     transfer_.to_host(result_memory_.data(), device_outputs_.data(), bytes);
     return {};
   }
+  return fetch_outputs_one_by_one();
+}
+
+// Those that a member wants on the host.
+Status BatchSlot::fetch_outputs_one_by_one() {
   std::size_t bytes = 0;
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
-    if (outputs_[i].data != nullptr) bytes += aligned(results_[i].size_bytes());
+    if (!DeviceResults::is_fetched(batch_, i)) results_[i].data = nullptr;
+    if (results_[i].data != nullptr) bytes += aligned(results_[i].size_bytes());
   }
   Status status;
   result_memory_ = context_.host_pool.allocate(at_least_one(bytes), &status);
   if (!status.ok()) return status;
   std::byte* to = result_memory_.data();
   for (std::size_t i = 0; i < outputs_.size(); ++i) {
-    if (outputs_[i].data == nullptr) continue;
+    if (results_[i].data == nullptr) continue;
     results_[i].data = to;
     const std::size_t size = results_[i].size_bytes();
     transfer_.to_host(to, outputs_[i].data, size);
@@ -479,11 +507,13 @@ void BatchSlot::scatter() {
   }
   describe_results();
   int64_t row = 0;
-  for (Request* request : members) {
+  for (std::size_t i = 0; i < members.size(); ++i) {
+    Request* const request = members[i];
     if (request->is_unwanted()) {
       request->status = cancelled_while_it_ran();
     } else {
       batch_results_.hand_out(*request, row);
+      if (request->has_device_outputs()) device_results_->hand_out(*request, i);
     }
     row += request->rows_;
   }
@@ -533,6 +563,10 @@ void BatchSlot::forget_run() {
   device_inputs_.reset();
   device_outputs_.reset();
   result_memory_.reset();
+  if (device_gather_) {
+    device_gather_->reset();
+    device_results_->reset();
+  }
   for (Tensor& output : outputs_) output.buffer.reset();
 }
 

@@ -8,7 +8,9 @@
 //            may have more rows than the batch
 //   direct   one request, host memory: the engine reads the caller's memory
 //   gathered several requests, host memory: rows are copied into one buffer
-//   device   as gathered, and through the device's memory (transfer.h)
+//   device   as gathered, and through the device's memory (transfer.h); what
+//            members have there already, or want to stay there, does not pass
+//            through the host (device_inputs.h, device_results.h)
 // But for `bound`, results are slices of one buffer that keep it alive, or
 // copies where a slice would be a small part of it.
 //
@@ -36,6 +38,8 @@
 #include "schedule/batch_results.h"
 #include "schedule/batcher.h"
 #include "schedule/bound_runs.h"
+#include "schedule/device_inputs.h"
+#include "schedule/device_results.h"
 #include "schedule/fair_share.h"
 #include "schedule/overlap.h"
 #include "schedule/run_plan.h"
@@ -124,6 +128,7 @@ class BatchSlot {
   Status allocate_outputs();
   Status launch();
   Status fetch_outputs();
+  Status fetch_outputs_one_by_one();
   void gather(std::vector<Tensor>& inputs) const;
   void shape_inputs(std::vector<Tensor>* inputs) const;
 
@@ -154,6 +159,8 @@ class BatchSlot {
   std::vector<Request*> retried_;  // a failed batch's members, while each runs alone
   BoundRuns bound_runs_;
   BatchResults batch_results_;
+  std::optional<DeviceInputs> device_gather_;  // these two where the host cannot reach the memory
+  std::optional<DeviceResults> device_results_;
 
   // Of the batch in flight.
   Batch batch_;

@@ -189,19 +189,23 @@ void Padding::fill(std::size_t input, const Tensor& from, const Shape& to, std::
     std::memcpy(rows, from.data, from.size_bytes());
     return;
   }
-  const std::size_t bytes =
-      static_cast<std::size_t>(shape.element_count().value_or(0)) * element_bytes;
-  const std::byte* const fill = fills_[input].data();
+  fill(input, element_bytes,
+       static_cast<std::size_t>(shape.element_count().value_or(0)) * element_bytes, rows);
+  copy_box(from.data, from.shape, rows, shape, from.shape, element_bytes);
+}
+
+void Padding::fill(std::size_t input, std::size_t element_bytes, std::size_t size_bytes,
+                   std::byte* rows) const {
+  const std::byte* const value = fills_[input].data();
   const bool is_one_byte =
-      std::all_of(fill, fill + element_bytes, [&](std::byte byte) { return byte == fill[0]; });
+      std::all_of(value, value + element_bytes, [&](std::byte byte) { return byte == value[0]; });
   if (is_one_byte) {
-    std::memset(rows, static_cast<int>(fill[0]), bytes);
+    std::memset(rows, static_cast<int>(value[0]), size_bytes);
   } else {
-    for (std::size_t at = 0; at < bytes; at += element_bytes) {
-      std::memcpy(rows + at, fill, element_bytes);
+    for (std::size_t at = 0; at < size_bytes; at += element_bytes) {
+      std::memcpy(rows + at, value, element_bytes);
     }
   }
-  copy_box(from.data, from.shape, rows, shape, from.shape, element_bytes);
 }
 
 Shape Padding::cut(std::size_t output, const Shape& batch, const std::vector<Tensor>& inputs,

@@ -48,6 +48,9 @@ class Padding {
   // Writes `from`, rows of input `input`, into rows of shape `to` (dimension 0 is that of `from`),
   // and fills the rest.
   void fill(std::size_t input, const Tensor& from, const Shape& to, std::byte* rows) const;
+  // Writes what fills rows of input `input` alone, `size_bytes` of it.
+  void fill(std::size_t input, std::size_t element_bytes, std::size_t size_bytes,
+            std::byte* rows) const;
 
   // The shape of output `output` for a request of `inputs`, cut from that of its padded batch.
   Shape cut(std::size_t output, const Shape& batch, const std::vector<Tensor>& inputs,

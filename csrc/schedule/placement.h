@@ -9,7 +9,7 @@
 
 namespace pyruntime {
 
-inline std::size_t aligned(std::size_t bytes) {
+constexpr std::size_t aligned(std::size_t bytes) {
   constexpr std::size_t kAlignment = 64;
   return (bytes + kAlignment - 1) & ~(kAlignment - 1);
 }

@@ -93,6 +93,7 @@ RequestRef RequestPool::take() {
   request->references_.store(1, std::memory_order_relaxed);
   request->wanted = kAllOutputs;
   request->is_choosy_ = false;
+  request->has_device_outputs_ = false;
   request->priority = Priority::kNormal;
   request->deadline = kNever;
   request->on_complete = nullptr;
@@ -103,10 +104,14 @@ RequestRef RequestPool::take() {
 
 void RequestPool::give(Request& request) noexcept {
   if (request.state_.load(std::memory_order_relaxed) != Request::kDone) request.forget_inputs();
+  if (request.has_device_outputs_) request.targets_.clear();
   for (Tensor& output : request.outputs) {
     output.data = nullptr;
-    // Small memory that nobody else has is kept for the next result.
-    if (output.buffer.size_bytes() > kKeptBytes || !output.buffer.is_sole()) output.buffer.reset();
+    // Small memory of the host that nobody else has is kept for the next result.
+    if (request.has_device_outputs_ || output.buffer.size_bytes() > kKeptBytes ||
+        !output.buffer.is_sole()) {
+      output.buffer.reset();
+    }
   }
   if (!request.status.ok()) request.status = Status();
   request.timing = {};

@@ -64,7 +64,8 @@ class alignas(kCacheLine) Request {
   Priority priority = Priority::kNormal;
 
  private:
-  bool is_choosy_ = false;  // want() was called
+  bool is_choosy_ = false;           // want() was called
+  bool has_device_outputs_ = false;  // keep_on_device() was called
 
   // kBuilding -> kQueued -> kRunning -> kDone; whoever moves it out of kQueued
   // completes it. kUnwanted is kRunning after cancel(). kDone is stored last: the
@@ -92,12 +93,46 @@ class alignas(kCacheLine) Request {
 
  private:
   int64_t bytes_ = 0;  // of the inputs, where the queue limits them
+  // Where has_device_outputs_ is set:
+  OutputMask on_device_ = 0;
+  OutputMask with_target_ = 0;
+  std::vector<Tensor> targets_;  // see write_to(); empty: none
 
  public:
   // Adds an output to what is wanted: nothing else from the first call on.
   void want(std::size_t output) {
     if (!std::exchange(is_choosy_, true)) wanted = 0;
     if (output < 64) wanted |= OutputMask{1} << output;
+  }
+
+  // Leaves outputs, of the first 64, in the memory of the device that the model runs on.
+  void keep_on_device(OutputMask which) {
+    if (!std::exchange(has_device_outputs_, true)) {
+      on_device_ = with_target_ = 0;
+    }
+    on_device_ |= which;
+  }
+
+  // The same, but into `target` of the caller's, memory of that device: at most so many bytes of
+  // it, for which it is kept alive by its buffer. The output itself then describes that.
+  void write_to(std::size_t output, Tensor target) {
+    keep_on_device(OutputMask{1} << output);
+    targets_.resize(outputs.size());
+    targets_[output] = std::move(target);
+    with_target_ |= OutputMask{1} << output;
+  }
+  // Where an output is to be written; null: memory of ours.
+  const Tensor* target_of(std::size_t output) const {
+    if (!has_device_outputs_ || output >= 64 || (with_target_ >> output & 1U) == 0) return nullptr;
+    return &targets_[output];
+  }
+
+  bool has_device_outputs() const { return has_device_outputs_; }
+  bool wants_on_device(std::size_t output) const {
+    return has_device_outputs_ && output < 64 && ((wanted & on_device_) >> output & 1U) != 0;
+  }
+  bool wants_on_host(std::size_t output) const {
+    return wants(wanted, output) && !wants_on_device(output);
   }
 
   // Completes the request as cancelled, now and on this thread, if it has not
@@ -138,6 +173,7 @@ class alignas(kCacheLine) Request {
   friend class Batcher;
   friend class BatchSlot;
   friend class BatchResults;
+  friend class DeviceResults;
   friend struct RequestTestPeer;
 
   // The lines that completing it will use.

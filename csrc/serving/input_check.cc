@@ -32,7 +32,8 @@ bool has_shape(const TensorSpec& spec, const Shape& shape) {
 
 }  // namespace
 
-InputCheck::InputCheck(const Signature& signature) : signature_(signature) {
+InputCheck::InputCheck(const Signature& signature, std::optional<Device> device)
+    : signature_(signature), device_(device) {
   for (const TensorSpec& spec : signature.inputs) expected_.emplace_back(spec);
 }
 
@@ -60,10 +61,8 @@ Status InputCheck::compare(const Request& request, int64_t* rows) const {
       return {ErrorCode::kInvalidInput,
               "input '" + spec.name + "' is missing: expected " + spec.to_string()};
     }
-    if (tensor.device != Device{}) {
-      return {ErrorCode::kInvalidInput, "input '" + spec.name +
-                                            "': expected memory on 'cpu', got '" +
-                                            tensor.device.name() + "'"};
+    if (const Status placed = check_place(tensor.device); !placed.ok()) {
+      return {placed.code(), "input '" + spec.name + "': " + placed.message()};
     }
     if (tensor.type != spec.type || !has_shape(spec, tensor.shape)) return mismatch(spec, tensor);
     if (!tensor.shape.element_count()) {
@@ -80,6 +79,29 @@ Status InputCheck::compare(const Request& request, int64_t* rows) const {
                                             signature_.inputs[0].name + "', got " +
                                             std::to_string(tensor.shape[0])};
     }
+  }
+  return {};
+}
+
+Status InputCheck::check_place(Device device) const {
+  if (device == Device{} || device == device_) return {};
+  return {ErrorCode::kInvalidInput, "expected memory on 'cpu'" +
+                                        (device_ ? " or '" + device_->name() + "'" : "") +
+                                        ", got '" + device.name() + "'"};
+}
+
+Status InputCheck::check_outputs(const Request& request) const {
+  if (!device_) {
+    return {ErrorCode::kInvalidInput,
+            "outputs: expected on 'cpu', as the model does not run on one GPU; they were asked to "
+            "stay on the device"};
+  }
+  for (std::size_t i = 0; i < signature_.outputs.size(); ++i) {
+    const Tensor* const target = request.target_of(i);
+    if (target == nullptr || target->device == device_) continue;
+    return {ErrorCode::kInvalidInput, "output '" + signature_.outputs[i].name +
+                                          "': expected memory on '" + device_->name() + "', got '" +
+                                          target->device.name() + "'"};
   }
   return {};
 }

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,13 +19,17 @@ namespace pyruntime {
 // Threads: all calls from any.
 class InputCheck {
  public:
-  // `signature` must outlive it.
-  explicit InputCheck(const Signature& signature);
+  // `signature` must outlive it. device: on which inputs may lie beside the host's memory, and
+  // outputs stay; none where the model runs on the host or on several devices.
+  InputCheck(const Signature& signature, std::optional<Device> device);
 
   // InvalidInput names the input, what was expected and what came. *rows: of
   // dimension 0 where the model batches, else 1.
   Status operator()(const Request& request, int64_t* rows) const {
     *rows = 1;
+    if (request.has_device_outputs()) {
+      if (Status status = check_outputs(request); !status.ok()) return status;
+    }
     for (std::size_t i = 0; i < expected_.size(); ++i) {
       const Tensor& tensor = request.inputs[i];
       if (!expected_[i].is_met_by(tensor)) return compare(request, rows);
@@ -33,6 +39,9 @@ class InputCheck {
     }
     return {};
   }
+
+  // Whether inputs may lie on `device`: InvalidInput says where else.
+  Status check_place(Device device) const;
 
  private:
   // What is quickly seen to be right: an input of which nothing but dimension 0
@@ -60,8 +69,10 @@ class InputCheck {
 
   // The same, looking at everything; says what is wrong.
   Status compare(const Request& request, int64_t* rows) const;
+  Status check_outputs(const Request& request) const;
 
   const Signature& signature_;
+  const std::optional<Device> device_;
   std::vector<Expected> expected_;
 };
 

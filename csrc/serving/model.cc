@@ -124,7 +124,7 @@ void ModelVersion::open(const ModelSource& source, const Clock& clock) {
                           .by_provider = count_by_provider(session.placement())});
     if (signature_ == nullptr) {
       signature_ = &session.signature();
-      check_inputs_.emplace(*signature_);
+      check_inputs_.emplace(*signature_, memory_device());
       requests_ =
           std::make_unique<RequestPool>(signature_->inputs.size(), signature_->outputs.size());
       plan_ = std::make_unique<RunPlan>(*signature_, options_.batching.padding);
@@ -226,6 +226,14 @@ Status ModelVersion::want_output(Request& request, std::string_view name) const 
   if (!index) return unknown_output(*signature_, name);
   request.want(*index);
   return {};
+}
+
+std::optional<Device> ModelVersion::memory_device() const {
+  const Device first = options_.instances.front().device;
+  const bool is_one = std::ranges::all_of(
+      options_.instances, [&](const InstanceGroup& group) { return group.device == first; });
+  if (!is_one || open_device(first).is_host_accessible()) return std::nullopt;
+  return first;
 }
 
 Status ModelVersion::check_and_count(const Request& request, int64_t* rows) const {

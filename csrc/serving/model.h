@@ -113,6 +113,12 @@ class ModelVersion {
   // when the queue is full; Unavailable when closed.
   [[nodiscard]] Status submit(const RequestRef& request);
 
+  // Beside the host's: where inputs may lie and outputs stay; none where the model runs on the
+  // host, or on several devices.
+  std::optional<Device> memory_device() const;
+  // InvalidInput where inputs may not lie on `device`.
+  Status check_memory(Device device) const { return check_inputs_->check_place(device); }
+
   // Says whether submit() would find anything wrong with the inputs.
   Status check(const Request& request) const;
 

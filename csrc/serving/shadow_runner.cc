@@ -54,7 +54,11 @@ ShadowJob* ShadowRunner::copy(std::shared_ptr<const ShadowRoute> route, std::siz
   Shadow& shadow = *route->shadow;
   shadow.count_sampled();
   ShadowJob* job = nullptr;
-  if (!route->maps[arm].has_all_inputs() || !free_.try_pop(job)) {
+  const bool is_on_host =
+      !request.has_device_outputs() && std::ranges::all_of(request.inputs, [](const Tensor& input) {
+        return input.device == Device{};
+      });
+  if (!is_on_host || !route->maps[arm].has_all_inputs() || !free_.try_pop(job)) {
     shadow.count_dropped();
     return nullptr;
   }

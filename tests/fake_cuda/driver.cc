@@ -2,12 +2,15 @@
 // As strict as the real driver allows: a call needs a current context, handles
 // must be alive.
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <mutex>
 #include <set>
 #include <string>
+
+#include <unistd.h>
 
 #include "control.h"
 #include "state.h"
@@ -17,6 +20,8 @@ namespace fake_cuda {
 namespace {
 
 using Context = Device*;
+
+constexpr std::size_t kMostBytes = std::size_t{1} << 30U;
 
 thread_local Context current = nullptr;
 
@@ -47,10 +52,22 @@ bool is_alive_locked(State& state, const std::set<Handle*>& handles, Handle* han
   return false;
 }
 
-// Runs `body(stream)` on a stream that is alive.
+// What is meant: 0 and 1 are the current device's default stream, 2 is that of the thread.
+Stream* resolve_locked(State& state, Stream* stream) {
+  const auto handle = reinterpret_cast<uintptr_t>(stream);
+  if (handle > 2) return stream;
+  static thread_local std::array<Stream*, kDevices> of_thread{};
+  Stream*& found = handle == 2 ? of_thread.at(static_cast<std::size_t>(index_of(current)))
+                               : current->default_stream;
+  if (found == nullptr) state.streams.insert(found = new Stream(index_of(current)));
+  return found;
+}
+
+// Runs `body(state, lock)` with `stream` resolved, if that is alive.
 template <typename Body>
-int with_stream(const char* name, Stream* stream, Body body) {
+int with_stream(const char* name, Stream*& stream, Body body) {
   return with_context(name, [&](State& state, std::unique_lock<std::mutex>& lock) -> int {
+    stream = resolve_locked(state, stream);
     if (!is_alive_locked(state, state.streams, stream)) return kInvalidHandle;
     return body(state, lock);
   });
@@ -215,6 +232,78 @@ EXPORT cuMemFreeAsync(uintptr_t address, Stream* stream) {
         }
         return state.free_locked(address) ? kSuccess : kInvalidValue;
       });
+}
+
+// CUipcMemHandle, as the fake fills it.
+struct SharedMemory {
+  int process;
+  int file;
+  std::size_t size_bytes;
+  char rest[64 - 2 * sizeof(int) - sizeof(std::size_t)];
+};
+
+// Unlike the driver, the fake lets the process that has shared it open it, too.
+EXPORT cuIpcGetMemHandle(SharedMemory* handle, uintptr_t address) {
+  return with_context("cuIpcGetMemHandle", [&](State& state, std::unique_lock<std::mutex>&) {
+    uintptr_t begin = 0;
+    int device = 0;
+    *handle = {};
+    if (!state.find_locked(address, &begin, &handle->size_bytes, &device)) {
+      return static_cast<int>(kInvalidValue);
+    }
+    handle->process = getpid();
+    handle->file = state.share_locked(begin);
+    return static_cast<int>(handle->file < 0 ? kInvalidValue : kSuccess);
+  });
+}
+
+EXPORT cuIpcOpenMemHandle_v2(uintptr_t* address, SharedMemory handle, unsigned) {
+  return with_context("cuIpcOpenMemHandle_v2", [&](State& state, std::unique_lock<std::mutex>&) {
+    if (handle.process <= 0 || handle.size_bytes == 0 || handle.size_bytes > kMostBytes) {
+      return static_cast<int>(kInvalidValue);
+    }
+    *address =
+        state.map_shared_locked(index_of(current), handle.process, handle.file, handle.size_bytes);
+    return static_cast<int>(*address == 0 ? kInvalidValue : kSuccess);
+  });
+}
+
+EXPORT cuIpcCloseMemHandle(uintptr_t address) {
+  return with_context("cuIpcCloseMemHandle", [&](State& state, std::unique_lock<std::mutex>&) {
+    const std::size_t size_bytes = state.size_of_locked(address);
+    if (!state.accesses.is_over(address, address + size_bytes, state.host)) {
+      state.misuse_locked("shared memory closed before the host has waited for work on it");
+    }
+    return static_cast<int>(state.free_locked(address) ? kSuccess : kInvalidValue);
+  });
+}
+
+EXPORT cuMemGetAddressRange_v2(uintptr_t* begin, std::size_t* size_bytes, uintptr_t address) {
+  return with_context("cuMemGetAddressRange_v2", [&](State& state, std::unique_lock<std::mutex>&) {
+    int device = 0;
+    const bool is_found = state.find_locked(address, begin, size_bytes, &device);
+    return static_cast<int>(is_found ? kSuccess : kInvalidValue);
+  });
+}
+
+EXPORT cuPointerGetAttribute(void* answer, int attribute, uintptr_t address) {
+  return with_context("cuPointerGetAttribute", [&](State& state, std::unique_lock<std::mutex>&) {
+    constexpr int kMemoryType = 2;
+    constexpr int kDeviceOrdinal = 9;
+    uintptr_t begin = 0;
+    std::size_t size_bytes = 0;
+    int device = 0;
+    const bool is_device = state.find_locked(address, &begin, &size_bytes, &device);
+    if (!is_device && !state.is_pinned_locked(address, 1)) return static_cast<int>(kInvalidValue);
+    if (attribute == kMemoryType) {
+      *static_cast<unsigned*>(answer) = is_device ? 2 : 1;
+    } else if (attribute == kDeviceOrdinal) {
+      *static_cast<int*>(answer) = device;
+    } else {
+      return static_cast<int>(kInvalidValue);
+    }
+    return static_cast<int>(kSuccess);
+  });
 }
 
 EXPORT cuMemHostAlloc(void** address, std::size_t size_bytes, unsigned) {

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <new>
+#include <string>
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace fake_cuda {
 namespace {
@@ -16,6 +18,48 @@ constexpr std::size_t kAlignment = 512;                        // as the driver'
 constexpr std::size_t kPageBytes = 4096;
 
 }  // namespace
+
+DeviceBytes::DeviceBytes(std::size_t size_bytes)
+    : data_(static_cast<std::byte*>(std::malloc(std::max<std::size_t>(size_bytes, 1)))),
+      size_bytes_(size_bytes) {
+  if (data_ != nullptr) std::memset(data_, kPoison, size_bytes);
+}
+
+DeviceBytes::DeviceBytes(int process, int file, std::size_t size_bytes) : size_bytes_(size_bytes) {
+  const std::string path = "/proc/" + std::to_string(process) + "/fd/" + std::to_string(file);
+  file_ = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  if (file_ < 0) return;
+  void* const mapped = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file_, 0);
+  if (mapped != MAP_FAILED) data_ = static_cast<std::byte*>(mapped);
+}
+
+DeviceBytes::~DeviceBytes() {
+  if (file_ < 0) {
+    std::free(data_);
+    return;
+  }
+  if (data_ != nullptr) munmap(data_, size_bytes_);
+  close(file_);
+}
+
+DeviceBytes& DeviceBytes::operator=(DeviceBytes&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_bytes_, other.size_bytes_);
+  std::swap(file_, other.file_);
+  return *this;
+}
+
+int DeviceBytes::share() {
+  if (file_ >= 0) return file_;
+  const int file = memfd_create("fake_cuda", MFD_CLOEXEC);
+  if (file < 0 || ftruncate(file, static_cast<off_t>(size_bytes_)) != 0) return -1;
+  DeviceBytes shared(getpid(), file, size_bytes_);
+  if (shared.data_ == nullptr) return -1;
+  std::memcpy(shared.data_, data_, size_bytes_);
+  close(file);  // `shared` has opened it anew
+  *this = std::move(shared);
+  return file_;
+}
 
 State::State() {
   void* const range =
@@ -35,6 +79,18 @@ uintptr_t State::allocate_locked(int device, std::size_t size_bytes) {
   const std::size_t limit =
       on.faults.memory_bytes < 0 ? kMemoryBytes : static_cast<std::size_t>(on.faults.memory_bytes);
   if (on.used_bytes > limit || size_bytes > limit - on.used_bytes) return 0;
+  const uintptr_t address = place_locked(device, size_bytes, DeviceBytes(size_bytes), false);
+  if (address != 0) on.used_bytes += size_bytes;
+  return address;
+}
+
+uintptr_t State::map_shared_locked(int device, int process, int file, std::size_t size_bytes) {
+  return place_locked(device, size_bytes, DeviceBytes(process, file, size_bytes), true);
+}
+
+uintptr_t State::place_locked(int device, std::size_t size_bytes, DeviceBytes bytes,
+                              bool is_foreign) {
+  if (bytes.data() == nullptr) return 0;
   // A gap behind each makes work that runs over its end fail.
   const std::size_t room_bytes = (size_bytes / kAlignment + 2) * kAlignment;
   if (next_ + room_bytes > range_ + kAddressBytes) next_ = range_;
@@ -44,14 +100,30 @@ uintptr_t State::allocate_locked(int device, std::size_t size_bytes) {
     next_ = after->first + after->second.room_bytes;
     if (next_ + room_bytes > range_ + kAddressBytes) return 0;
   }
-  std::unique_ptr<std::byte[]> bytes(new (std::nothrow) std::byte[size_bytes]);
-  if (bytes == nullptr) return 0;
-  std::memset(bytes.get(), kPoison, size_bytes);
   const uintptr_t address = next_;
-  allocations_.emplace(address, Allocation{device, size_bytes, room_bytes, std::move(bytes)});
+  allocations_.emplace(address,
+                       Allocation{device, size_bytes, room_bytes, std::move(bytes), is_foreign});
   next_ += room_bytes;
-  on.used_bytes += size_bytes;
   return address;
+}
+
+bool State::find_locked(uintptr_t address, uintptr_t* begin, std::size_t* size_bytes,
+                        int* device) const {
+  auto found = allocations_.upper_bound(address);
+  if (found == allocations_.begin()) return false;
+  --found;
+  const Allocation& allocation = found->second;
+  if (address - found->first >= allocation.size_bytes) return false;
+  *begin = found->first;
+  *size_bytes = allocation.size_bytes;
+  *device = allocation.device;
+  return true;
+}
+
+int State::share_locked(uintptr_t address) {
+  const auto found = allocations_.find(address);
+  if (found == allocations_.end() || found->second.is_foreign) return -1;
+  return found->second.bytes.share();
 }
 
 bool State::free_locked(uintptr_t address) {
@@ -61,7 +133,9 @@ bool State::free_locked(uintptr_t address) {
     return false;
   }
   const Allocation& allocation = found->second;
-  devices.at(static_cast<std::size_t>(allocation.device)).used_bytes -= allocation.size_bytes;
+  if (!allocation.is_foreign) {
+    devices.at(static_cast<std::size_t>(allocation.device)).used_bytes -= allocation.size_bytes;
+  }
   accesses.forget(address, address + allocation.size_bytes);
   allocations_.erase(found);
   return true;
@@ -104,7 +178,7 @@ std::byte* State::bytes_at_locked(uintptr_t address, std::size_t size_bytes) {
   const std::size_t offset = address - found->first;
   const Allocation& allocation = found->second;
   if (offset > allocation.size_bytes || size_bytes > allocation.size_bytes - offset) return nullptr;
-  return allocation.bytes.get() + offset;
+  return allocation.bytes.data() + offset;
 }
 
 std::size_t State::size_of_locked(uintptr_t address) const {

@@ -14,6 +14,7 @@
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "control.h"
@@ -38,7 +39,29 @@ enum Result : int {
 struct Stream;
 struct Event;
 
+// What lies behind a device's addresses. Shared with other processes once that is asked for.
+class DeviceBytes {
+ public:
+  DeviceBytes() = default;
+  explicit DeviceBytes(std::size_t size_bytes);  // data() null: there is no memory
+  // Of another process, or of this one; data() null: there is no such memory any more.
+  DeviceBytes(int process, int file, std::size_t size_bytes);
+  ~DeviceBytes();
+  DeviceBytes(DeviceBytes&& other) noexcept { *this = std::move(other); }
+  DeviceBytes& operator=(DeviceBytes&& other) noexcept;
+
+  std::byte* data() const { return data_; }
+  // Has it lie in a file from now on, by whose number other processes find it; -1: impossible.
+  int share();
+
+ private:
+  std::byte* data_ = nullptr;
+  std::size_t size_bytes_ = 0;
+  int file_ = -1;  // where it is shared
+};
+
 struct Device {
+  Stream* default_stream = nullptr;  // made when first used, as long as the process
   Faults faults;
   uint64_t stall_releases = 0;
   int ended = kSuccess;  // the sticky error
@@ -72,6 +95,12 @@ class State {
   bool free_host(std::unique_lock<std::mutex>& lock, void* address);
   // The bytes behind a device address, nullptr unless all of them are allocated.
   std::byte* bytes_at_locked(uintptr_t address, std::size_t size_bytes);
+  // The allocation that holds this address: where it begins, on which device; false: none.
+  bool find_locked(uintptr_t address, uintptr_t* begin, std::size_t* size_bytes, int* device) const;
+  // By which file of this process others find it, -1: not at all.
+  int share_locked(uintptr_t address);
+  uintptr_t map_shared_locked(int device, int process, int file,
+                              std::size_t size_bytes);  // 0: none
   std::size_t size_of_locked(
       uintptr_t address) const;  // of an allocation that begins there, else 0
   bool is_pinned_locked(uintptr_t address, std::size_t size_bytes) const;
@@ -106,8 +135,11 @@ class State {
     int device;
     std::size_t size_bytes;
     std::size_t room_bytes;  // of addresses, with the gap behind it
-    std::unique_ptr<std::byte[]> bytes;
+    DeviceBytes bytes;
+    bool is_foreign = false;  // of another process
   };
+  uintptr_t place_locked(int device, std::size_t size_bytes, DeviceBytes bytes, bool is_foreign);
+
   struct Range {
     uint64_t copy_id;
     uintptr_t begin;

@@ -9,5 +9,6 @@ namespace pyruntime {
 
 using OutputMask = uint64_t;
 inline constexpr OutputMask kAllOutputs = ~OutputMask{0};
+inline bool wants(OutputMask, std::size_t) { return true; }
 
 }  // namespace pyruntime
