@@ -26,8 +26,10 @@ namespace {
 // Threads: infer() and submit() by one, once; cancel() from any.
 class PyInferCall {
  public:
-  explicit PyInferCall(std::shared_ptr<Registry> registry)
-      : registry_(std::move(registry)), call_(*registry_) {}
+  PyInferCall(std::shared_ptr<Registry> registry, std::shared_ptr<SharedMemory> shared)
+      : registry_(std::move(registry)),
+        shared_(std::move(shared)),
+        call_(*registry_, shared_.get()) {}
 
   py::bytes infer(const py::bytes& request, std::optional<int64_t> timeout_us,
                   std::string route_key) {
@@ -162,6 +164,7 @@ class PyInferCall {
   }
 
   const std::shared_ptr<Registry> registry_;
+  const std::shared_ptr<SharedMemory> shared_;
   InferCall call_;
   py::bytes request_;
   std::string route_key_;
@@ -183,7 +186,8 @@ class PyInferCall {
 void bind_infer_call(py::module_& module) {
   py::class_<PyInferCall>(module, "InferCall",
                           "One ModelInfer call: request bytes in, response bytes out. Used once.")
-      .def(py::init<std::shared_ptr<Registry>>(), py::arg("registry"))
+      .def(py::init<std::shared_ptr<Registry>, std::shared_ptr<SharedMemory>>(),
+           py::arg("registry"), py::arg("shared_memory") = py::none())
       .def("infer", &PyInferCall::infer, py::arg("request"), py::arg("timeout_us") = py::none(),
            py::arg("route_key") = "",
            "Run a serialised ModelInferRequest and wait; returns the ModelInferResponse. "

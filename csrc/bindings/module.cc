@@ -8,5 +8,6 @@ PYBIND11_MODULE(_core, module) {
   pyruntime::bind_errors(module);
   pyruntime::bind_devices(module);
   pyruntime::bind_models(module);
+  pyruntime::bind_shared_memory(module);
   pyruntime::bind_infer_call(module);
 }

@@ -16,6 +16,7 @@ namespace pyruntime {
 void bind_errors(pybind11::module_& module);
 void bind_devices(pybind11::module_& module);
 void bind_models(pybind11::module_& module);
+void bind_shared_memory(pybind11::module_& module);
 void bind_infer_call(pybind11::module_& module);
 // What the registry knows of labels and routes.
 void bind_routing(pybind11::class_<Registry, std::shared_ptr<Registry>>& registry);

@@ -15,6 +15,7 @@
 #include "wire/infer_response.h"
 #include "wire/request_options.h"
 #include "wire/scratch.h"
+#include "wire/shared_tensors.h"
 #include "wire/tensor_contents.h"
 #include "wire/text.h"
 #include "wire/typed_contents.h"
@@ -35,6 +36,7 @@ struct InferCall::State {
 
   uint32_t pool_index = 0;
   const Registry* registry = nullptr;
+  const SharedMemory* shared = nullptr;
 
   InferRequestView view;
   Decision decision;  // before `request`, which is of its model's pool
@@ -44,6 +46,9 @@ struct InferCall::State {
   TimePoint deadline = kNever;
   std::string_view route_key;
   bool is_typed = false;
+  // Where outputs go that are not in the response, in the signature's order; empty: none does.
+  std::vector<SharedPlace> output_places;
+  std::vector<Tensor> host_targets;  // of these, those in memory of the host
 
   Status status;
   InferResponse response;
@@ -69,7 +74,9 @@ struct InferCall::State {
   bool find_successor(const Status& refusal);
   Status decode_inputs();
   Status decode_outputs();
-  Status decode_input(const InferInputView& input, Occurrences& raw);
+  Status decode_input(const InferInputView& input, Occurrences& raw, bool* is_shared);
+  Status decode_output_place(std::string_view name, const SharedPlace& place);
+  Status write_shared_outputs();
   Status begin();
   void complete(const Status& result);
   void call_back(const Status& result);
@@ -102,28 +109,38 @@ Status InferCall::State::decode_inputs() {
   Occurrences raw(view.message, RequestField::kRawInputContents);
   InferInputView input;
   std::size_t index = 0;
+  std::size_t in_message = 0;
   for (ByteSpan message; inputs.next(&message); ++index) {
     if (Status parsed = input.parse(message, index); !parsed.ok()) return parsed;
-    if (Status decoded = decode_input(input, raw); !decoded.ok()) return decoded;
+    bool is_shared = false;
+    if (Status decoded = decode_input(input, raw, &is_shared); !decoded.ok()) return decoded;
+    if (!is_shared) ++in_message;
   }
-  is_typed = index != 0 && view.raw_count == 0;
-  if (view.raw_count <= index) return {};
-  return {ErrorCode::kInvalidInput, "raw_input_contents: expected " + std::to_string(index) +
-                                        ", one for each input, got " +
-                                        std::to_string(view.raw_count)};
+  is_typed = in_message != 0 && view.raw_count == 0;
+  if (view.raw_count <= in_message) return {};
+  return {ErrorCode::kInvalidInput, "raw_input_contents: expected " + std::to_string(in_message) +
+                                        ", one for each input" +
+                                        (in_message < index ? " that is not shared" : "") +
+                                        ", got " + std::to_string(view.raw_count)};
 }
 
-Status InferCall::State::decode_input(const InferInputView& input, Occurrences& raw) {
+Status InferCall::State::decode_input(const InferInputView& input, Occurrences& raw,
+                                      bool* is_shared) {
+  SharedPlace place;
   if (input.has_parameters) {
-    Status checked = check_tensor_parameters(input.message, kInputParameters, "input", input.name);
+    Status checked =
+        read_tensor_parameters(input.message, kInputParameters, "input", input.name, &place);
     if (!checked.ok()) return checked;
+    *is_shared = place.is_given();
   }
   if (!model().signature().find_input(input.name)) {
     return model().set_input(*request, input.name, {});  // says what there is
   }
   Tensor tensor;
   Status unpacked;
-  if (view.raw_count == 0) {
+  if (place.is_given()) {
+    unpacked = tensor_from_shared(input, place, shared, scratch, &tensor);
+  } else if (view.raw_count == 0) {
     unpacked = tensor_from_typed(input, scratch, &tensor);
   } else {
     ByteSpan contents;
@@ -139,18 +156,65 @@ Status InferCall::State::decode_input(const InferInputView& input, Occurrences& 
 }
 
 Status InferCall::State::decode_outputs() {
+  output_places.clear();
+  host_targets.clear();
   if (!view.has_outputs) return {};
   Occurrences outputs(view.message, RequestField::kOutputs);
   InferRequestedOutputView output;
   std::size_t index = 0;
   for (ByteSpan message; outputs.next(&message); ++index) {
     if (Status parsed = output.parse(message, index); !parsed.ok()) return parsed;
+    SharedPlace place;
     if (output.has_parameters) {
       Status checked =
-          check_tensor_parameters(output.message, kOutputParameters, "output", output.name);
+          read_tensor_parameters(output.message, kOutputParameters, "output", output.name, &place);
       if (!checked.ok()) return checked;
     }
     if (Status wanted = model().want_output(*request, output.name); !wanted.ok()) return wanted;
+    if (!place.is_given()) continue;
+    if (Status placed = decode_output_place(output.name, place); !placed.ok()) return placed;
+  }
+  return {};
+}
+
+Status InferCall::State::decode_output_place(std::string_view name, const SharedPlace& place) {
+  Tensor target;
+  Status found = find_shared(shared, place, &target);
+  if (!found.ok()) return {found.code(), "output " + quoted(name) + ": " + found.message()};
+  target.type = DataType::kUint8;
+  target.shape = Shape{static_cast<int64_t>(place.size_bytes)};
+  const std::size_t count = model().signature().outputs.size();
+  const std::size_t index = model().signature().find_output(name).value_or(count);
+  if (index >= 64) {
+    return {ErrorCode::kUnimplemented,
+            "output " + quoted(name) + ": shared memory for outputs past the 64th"};
+  }
+  output_places.resize(count);
+  output_places[index] = place;
+  if (target.device == Device{}) {
+    host_targets.resize(count);
+    host_targets[index] = std::move(target);
+  } else {
+    request->write_to(index, std::move(target));
+  }
+  return {};
+}
+
+// Those of the host's memory; what lies on a device has been written there.
+Status InferCall::State::write_shared_outputs() {
+  for (std::size_t i = 0; i < host_targets.size(); ++i) {
+    const Tensor& output = request->outputs[i];
+    const Tensor& target = host_targets[i];
+    if (target.data == nullptr || output.data == nullptr) continue;
+    const std::size_t size_bytes = raw_contents_size(output);
+    if (size_bytes > target.size_bytes()) {
+      const std::string name = quoted(model().signature().outputs[i].name);
+      return {ErrorCode::kInvalidInput,
+              "shared memory size specified with the request for output " + name + " (" +
+                  std::to_string(target.size_bytes()) + " bytes) should be at least " +
+                  std::to_string(size_bytes) + " bytes to hold the results"};
+    }
+    write_raw_contents(output, target.data);
   }
   return {};
 }
@@ -190,7 +254,7 @@ bool InferCall::State::find_successor(const Status& refusal) {
 }
 
 void InferCall::State::complete(const Status& result) {
-  status = result;
+  status = result.ok() ? write_shared_outputs() : result;
   if (status.ok()) {
     const auto [end, error] = std::to_chars(
         version_text.data(), version_text.data() + version_text.size(), model().version());
@@ -201,6 +265,7 @@ void InferCall::State::complete(const Status& result) {
                                       .arm = decision.arm_name(),
                                       .specs = model().signature().outputs,
                                       .tensors = request->outputs,
+                                      .places = output_places,
                                       .is_typed = is_typed});
     if (response_size > kMaxMessageBytes) {
       status = {ErrorCode::kEngineError, "model '" + model().name() +
@@ -222,6 +287,9 @@ void InferCall::State::call_back(const Status& result) {
 
 void InferCall::State::reset() {
   registry = nullptr;
+  shared = nullptr;
+  output_places.clear();
+  host_targets.clear();
   view = {};
   request.reset();
   decision.reset();
@@ -248,10 +316,11 @@ void InferCall::GiveBack::operator()(State* state) const noexcept {
   State::pool().give(state->pool_index);
 }
 
-InferCall::InferCall(const Registry& registry) {
+InferCall::InferCall(const Registry& registry, const SharedMemory* shared) {
   const auto [state, index] = State::pool().take();
   state->pool_index = index;
   state->registry = &registry;
+  state->shared = shared;
   state_.reset(state);
 }
 

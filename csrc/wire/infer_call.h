@@ -14,8 +14,13 @@
 // (0: the default; 1: high; 2: normal; 3 and more: low); `route_key`, by which the
 // model's route keeps a caller on one version, and `label`, instead of a version.
 // Where an experiment chose, the response has the parameters `experiment` and
-// `arm`. Those of sequences, shared memory and classification are refused as Unimplemented where
-// they say anything; others are ignored.
+// `arm`. Those of sequences and classification are refused as Unimplemented where they say
+// anything; others are ignored.
+//
+// Tensors with the parameters `shared_memory_region`, `shared_memory_byte_size`
+// and `shared_memory_offset` lie in a region of SharedMemory: inputs are read
+// there, outputs written there, and neither is in a message. Those in a region
+// of the GPU that the model runs on do not pass through the host.
 //
 // Nothing here needs Python, so that a native network loop can stand on it. In
 // the steady state a call with raw, aligned contents allocates nothing.
@@ -35,13 +40,14 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "serving/registry.h"
+#include "wire/shared_memory.h"
 
 namespace pyruntime {
 
 class InferCall {
  public:
-  // `registry` must outlive it.
-  explicit InferCall(const Registry& registry);
+  // Both must outlive it. shared: null where nothing may lie in shared memory.
+  explicit InferCall(const Registry& registry, const SharedMemory* shared = nullptr);
   ~InferCall();
   InferCall(const InferCall&) = delete;
   InferCall& operator=(const InferCall&) = delete;

@@ -18,11 +18,13 @@ constexpr uint32_t kRawOutputContents = 6;
 constexpr uint32_t kTensorName = 1;
 constexpr uint32_t kTensorDatatype = 2;
 constexpr uint32_t kTensorShape = 3;
+constexpr uint32_t kTensorParameters = 4;
 constexpr uint32_t kTensorContents = 5;
 
 constexpr uint32_t kEntryKey = 1;  // of a map
 constexpr uint32_t kEntryValue = 2;
-constexpr uint32_t kStringParameter = 3;  // of InferParameter
+constexpr uint32_t kInt64Parameter = 2;  // of InferParameter
+constexpr uint32_t kStringParameter = 3;
 
 // proto3 leaves out what is empty.
 std::size_t optional_field_size(uint32_t field, std::size_t size) {
@@ -39,16 +41,56 @@ std::size_t entry_size(std::string_view key, std::string_view value) {
          bytes_field_size(kEntryValue, bytes_field_size(kStringParameter, value.size()));
 }
 
-std::size_t parameter_size(std::string_view key, std::string_view value) {
-  return value.empty() ? 0 : bytes_field_size(kParameters, entry_size(key, value));
+std::size_t parameter_size(uint32_t field, std::string_view key, std::string_view value) {
+  return value.empty() ? 0 : bytes_field_size(field, entry_size(key, value));
 }
 
-void write_parameter(ProtobufWriter& writer, std::string_view key, std::string_view value) {
+void write_parameter(ProtobufWriter& writer, uint32_t field, std::string_view key,
+                     std::string_view value) {
   if (value.empty()) return;
-  writer.open(kParameters, entry_size(key, value));
+  writer.open(field, entry_size(key, value));
   writer.bytes_field(kEntryKey, key);
   writer.open(kEntryValue, bytes_field_size(kStringParameter, value.size()));
   writer.bytes_field(kStringParameter, value);
+}
+
+// The same of an integer.
+std::size_t number_value_size(uint64_t value) {
+  return varint_size(tag_of(kInt64Parameter, WireType::kVarint)) + varint_size(value);
+}
+
+std::size_t number_entry_size(std::string_view key, uint64_t value) {
+  return bytes_field_size(kEntryKey, key.size()) +
+         bytes_field_size(kEntryValue, number_value_size(value));
+}
+
+void write_number(ProtobufWriter& writer, std::string_view key, uint64_t value) {
+  writer.open(kTensorParameters, number_entry_size(key, value));
+  writer.bytes_field(kEntryKey, key);
+  writer.open(kEntryValue, number_value_size(value));
+  writer.varint(tag_of(kInt64Parameter, WireType::kVarint));
+  writer.varint(value);
+}
+
+// What a client reads to find an output that is not in the message.
+constexpr std::string_view kRegion = "shared_memory_region";
+constexpr std::string_view kRegionSize = "shared_memory_byte_size";
+constexpr std::string_view kRegionOffset = "shared_memory_offset";
+
+std::size_t place_size(const SharedPlace& place, uint64_t size_bytes) {
+  std::size_t size =
+      parameter_size(kTensorParameters, kRegion, place.region) +
+      bytes_field_size(kTensorParameters, number_entry_size(kRegionSize, size_bytes));
+  if (place.offset != 0) {
+    size += bytes_field_size(kTensorParameters, number_entry_size(kRegionOffset, place.offset));
+  }
+  return size;
+}
+
+void write_place(ProtobufWriter& writer, const SharedPlace& place, uint64_t size_bytes) {
+  write_parameter(writer, kTensorParameters, kRegion, place.region);
+  write_number(writer, kRegionSize, size_bytes);
+  if (place.offset != 0) write_number(writer, kRegionOffset, place.offset);
 }
 
 template <typename T>
@@ -146,11 +188,23 @@ void write_typed(ProtobufWriter& writer, const Tensor& tensor, std::size_t size)
 
 }  // namespace
 
-InferResponse::Lengths InferResponse::measure_output(const TensorSpec& spec,
-                                                     const Tensor& tensor) const {
+std::size_t raw_contents_size(const Tensor& tensor) { return raw_size(tensor); }
+
+void write_raw_contents(const Tensor& tensor, std::byte* to) {
+  ProtobufWriter writer(to);
+  write_raw(writer, tensor);
+}
+
+InferResponse::Lengths InferResponse::measure_output(std::size_t output) const {
+  const TensorSpec& spec = parts_.specs[output];
+  const Tensor& tensor = parts_.tensors[output];
   Lengths lengths;
   for (const int64_t dim : tensor.shape.dims()) lengths.dims += varint_size(widened(dim));
-  lengths.elements = is_typed_ ? typed_size(tensor) : raw_size(tensor);
+  if (has_place(output)) {
+    lengths.parameters = place_size(parts_.places[output], raw_size(tensor));
+  } else {
+    lengths.elements = is_typed_ ? typed_size(tensor) : raw_size(tensor);
+  }
   if (is_typed_ && lengths.elements != 0) {
     lengths.contents = tensor.type == DataType::kString
                            ? lengths.elements
@@ -158,7 +212,7 @@ InferResponse::Lengths InferResponse::measure_output(const TensorSpec& spec,
   }
   lengths.message = optional_field_size(kTensorName, spec.name.size()) +
                     bytes_field_size(kTensorDatatype, data_type_protocol_name(tensor.type).size()) +
-                    optional_field_size(kTensorShape, lengths.dims) +
+                    optional_field_size(kTensorShape, lengths.dims) + lengths.parameters +
                     optional_field_size(kTensorContents, lengths.contents);
   return lengths;
 }
@@ -173,11 +227,11 @@ std::size_t InferResponse::measure(const Parts& parts) {
   std::size_t size = optional_field_size(kModelName, parts.model_name.size()) +
                      optional_field_size(kModelVersion, parts.model_version.size()) +
                      optional_field_size(kId, parts.id.size()) +
-                     parameter_size("experiment", parts.experiment) +
-                     parameter_size("arm", parts.arm);
+                     parameter_size(kParameters, "experiment", parts.experiment) +
+                     parameter_size(kParameters, "arm", parts.arm);
   for (std::size_t i = 0; i < parts.tensors.size(); ++i) {
     if (parts.tensors[i].data == nullptr) continue;
-    lengths_[i] = measure_output(parts.specs[i], parts.tensors[i]);
+    lengths_[i] = measure_output(i);
     size += bytes_field_size(kOutputs, lengths_[i].message);
     if (!is_typed_) size += bytes_field_size(kRawOutputContents, lengths_[i].elements);
   }
@@ -189,8 +243,8 @@ void InferResponse::encode(std::byte* to) const {
   write_optional(writer, kModelName, parts_.model_name);
   write_optional(writer, kModelVersion, parts_.model_version);
   write_optional(writer, kId, parts_.id);
-  write_parameter(writer, "experiment", parts_.experiment);
-  write_parameter(writer, "arm", parts_.arm);
+  write_parameter(writer, kParameters, "experiment", parts_.experiment);
+  write_parameter(writer, kParameters, "arm", parts_.arm);
   for (std::size_t i = 0; i < parts_.tensors.size(); ++i) {
     const Tensor& tensor = parts_.tensors[i];
     if (tensor.data == nullptr) continue;
@@ -202,6 +256,7 @@ void InferResponse::encode(std::byte* to) const {
       writer.open(kTensorShape, lengths.dims);
       for (const int64_t dim : tensor.shape.dims()) writer.varint(widened(dim));
     }
+    if (has_place(i)) write_place(writer, parts_.places[i], raw_size(tensor));
     if (lengths.contents != 0) {
       writer.open(kTensorContents, lengths.contents);
       write_typed(writer, tensor, lengths.elements);
@@ -211,8 +266,9 @@ void InferResponse::encode(std::byte* to) const {
   for (std::size_t i = 0; i < parts_.tensors.size(); ++i) {
     const Tensor& tensor = parts_.tensors[i];
     if (tensor.data == nullptr) continue;
+    // Clients count these by the outputs before, those in shared memory included.
     writer.open(kRawOutputContents, lengths_[i].elements);
-    write_raw(writer, tensor);
+    if (!has_place(i)) write_raw(writer, tensor);
   }
 }
 

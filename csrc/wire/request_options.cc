@@ -14,8 +14,7 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kSequenceParameters{"sequence_id", "sequence_start",
                                                               "sequence_end"};
-constexpr std::array<std::string_view, 4> kTensorParameters{
-    "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset", "classification"};
+constexpr std::array<std::string_view, 1> kTensorParameters{"classification"};
 
 Status refuse(std::span<const std::string_view> names, const InferParameterView& parameter) {
   if (std::find(names.begin(), names.end(), parameter.name) == names.end()) return {};
@@ -101,17 +100,34 @@ Status read_parameters(const InferRequestView& view, RequestParameters* paramete
               quoted(view.model_version) + " and " + quoted(parameters->label)};
 }
 
-Status check_tensor_parameters(ByteSpan tensor, uint32_t field, std::string_view kind,
-                               std::string_view name) {
+Status read_tensor_parameters(ByteSpan tensor, uint32_t field, std::string_view kind,
+                              std::string_view name, SharedPlace* place) {
+  const auto named = [&](const Status& status) -> Status {
+    return {status.code(), std::string(kind) + " " + quoted(name) + ": " + status.message()};
+  };
+  *place = {};
+  bool has_size = false;
   Occurrences entries(tensor, field);
   InferParameterView parameter;
   for (ByteSpan entry; entries.next(&entry);) {
     if (Status status = parameter.parse(entry); !status.ok()) return status;
-    Status status = refuse(kTensorParameters, parameter);
-    if (status.ok()) continue;
-    return {status.code(), std::string(kind) + " " + quoted(name) + ": " + status.message()};
+    Status status;
+    if (parameter.name == "shared_memory_region") {
+      status = text_parameter(parameter, &place->region);
+    } else if (parameter.name == "shared_memory_byte_size") {
+      status = unsigned_parameter(parameter, &place->size_bytes);
+      has_size = true;
+    } else if (parameter.name == "shared_memory_offset") {
+      status = unsigned_parameter(parameter, &place->offset);
+    } else {
+      status = refuse(kTensorParameters, parameter);
+    }
+    if (!status.ok()) return named(status);
   }
-  return {};
+  if (has_size == place->is_given()) return {};
+  return named({ErrorCode::kInvalidInput,
+                "expected the parameters 'shared_memory_region' and 'shared_memory_byte_size' "
+                "together, got one of them"});
 }
 
 }  // namespace pyruntime

@@ -26,9 +26,19 @@ struct RequestParameters {
 // Unimplemented for parameters of sequences that say anything.
 Status read_parameters(const InferRequestView& view, RequestParameters* parameters);
 
-// Unimplemented for parameters of shared memory and classification that say
-// anything. kind: "input" or "output"; field: of the tensor's parameters.
-Status check_tensor_parameters(ByteSpan tensor, uint32_t field, std::string_view kind,
-                               std::string_view name);
+// Where a tensor lies that is not in the message.
+struct SharedPlace {
+  std::string_view region{};  // within the request's bytes; empty: in the message
+  uint64_t size_bytes = 0;
+  uint64_t offset = 0;
+
+  bool is_given() const { return !region.empty(); }
+};
+
+// Of a tensor: InvalidInput for a place that is not whole, Unimplemented for
+// classification that says anything. kind: "input" or "output"; field: of the
+// tensor's parameters.
+Status read_tensor_parameters(ByteSpan tensor, uint32_t field, std::string_view kind,
+                              std::string_view name, SharedPlace* place);
 
 }  // namespace pyruntime

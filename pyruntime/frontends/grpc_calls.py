@@ -29,6 +29,7 @@ from pyruntime.frontends import (
 from pyruntime.frontends.bearer_token import BearerToken
 from pyruntime.frontends.call_threads import CallThreads
 from pyruntime.frontends.grpc_infer import InferStream, model_infer
+from pyruntime.frontends.grpc_shared_memory import SharedMemoryCalls
 from pyruntime.frontends.grpc_status import abort, reject
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
         self._management = options.management
         self._route_key_header = options.route_key_header
         self._health = grpc_health.Health(runtime)
+        self._shared_memory = SharedMemoryCalls()
         self._is_draining = False
         self._last_refused = 0.0  # time.monotonic(), of an inference while draining
         self._open_lock = threading.Lock()
@@ -187,6 +189,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
             calls[protocol.path("ModelInfer")] = self._infer_call()
             calls[protocol.path("ModelStreamInfer")] = self._stream_call()
             calls |= self._feedback_calls()
+            calls |= self._shared_memory_calls()
         if self._management is not None:
             calls |= self._management_calls(self._management)
         calls |= self._health_calls()
@@ -220,7 +223,11 @@ class GrpcCalls(grpc.GenericRpcHandler):
         return _ServerMetadataResponse(
             name="pyruntime",
             version=pyruntime.__version__,
-            extensions=(*EXTENSIONS, *(MANAGEMENT_EXTENSIONS if can_manage else ())),
+            extensions=(
+                *EXTENSIONS,
+                *self._shared_memory.extensions,
+                *(MANAGEMENT_EXTENSIONS if can_manage else ()),
+            ),
         )
 
     def _model_metadata(self, request: Any) -> Any:
@@ -270,14 +277,18 @@ class GrpcCalls(grpc.GenericRpcHandler):
         self,
         path: str,
         request_class: type[Any],
-        behavior: Callable[[Any], Any],
+        behavior: Callable[..., Any],
         threads: CallThreads | None = None,
+        *,
+        takes_peer: bool = False,
     ) -> _Call:
         threads = self._control_threads if threads is None else threads
 
         def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
             try:
-                response: bytes = behavior(request_class.FromString(request)).SerializeToString()
+                message = request_class.FromString(request)
+                arguments = (message, context.peer()) if takes_peer else (message,)
+                response: bytes = behavior(*arguments).SerializeToString()
             except Exception as error:
                 abort(context, error)
             return response
@@ -308,13 +319,22 @@ class GrpcCalls(grpc.GenericRpcHandler):
         behavior = partial(grpc_routing.reward, self._runtime)
         return {path: self._control(path, request_class, behavior)}
 
+    def _shared_memory_calls(self) -> dict[str, _Call]:
+        calls = {}
+        for name, behavior in self._shared_memory.behaviors().items():
+            path, request_class = protocol.path(name), protocol.request_class(name)
+            calls[path] = self._control(path, request_class, behavior, takes_peer=True)
+        return calls
+
     def _infer_call(self) -> _Call:
         registry, header = self._registry, self._route_key_header
+        shared_with = self._shared_memory.shared_with
 
         bring_in = self._arrivals(self._infer_threads.limit)
 
         def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-            return model_infer(registry, request, context, header, bring_in)
+            shared = shared_with(context.peer())
+            return model_infer(registry, request, context, header, bring_in, shared)
 
         limit = self._infer_threads.limit
         return _Call(
@@ -352,6 +372,7 @@ class GrpcCalls(grpc.GenericRpcHandler):
                 _STREAM_REQUESTS,
                 self._route_key_header,
                 self._runtime._bring_in,
+                self._shared_memory.shared_with(context.peer()),
             )
             with self._open_lock:
                 self._open_streams.add(stream)

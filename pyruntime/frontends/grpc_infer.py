@@ -21,7 +21,7 @@ from pyruntime.frontends.grpc_status import abort, shorten, status_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pyruntime._core import Registry
+    from pyruntime._core import Registry, SharedMemory
     from pyruntime.runtime import LoadAbsent
 
 _StreamResponse = protocol.message_class("ModelStreamInferResponse")
@@ -52,12 +52,13 @@ def model_infer(
     context: grpc.ServicerContext,
     route_key_header: str | None = None,
     bring_in: LoadAbsent | None = None,
+    shared_memory: SharedMemory | None = None,
 ) -> bytes:
     """Answer one request on this thread.
 
-    bring_in: loads a model that waits for its first request.
+    bring_in: loads a model that waits for its first request. shared_memory: where tensors may lie.
     """
-    call = InferCall(registry)
+    call = InferCall(registry, shared_memory)
     if not context.add_callback(call.cancel):
         return b""  # the client is gone
     key = route_key(context, route_key_header)
@@ -72,7 +73,7 @@ def model_infer(
             if lease is None:
                 raise
             with lease:
-                call = InferCall(registry)
+                call = InferCall(registry, shared_memory)
                 context.add_callback(call.cancel)
                 return call.infer(request, timeout_us(context), key)
     except Exception as error:  # every failure of one request is its own answer
@@ -105,8 +106,10 @@ class InferStream:
         max_in_flight: int,
         route_key_header: str | None = None,
         bring_in: LoadAbsent | None = None,
+        shared_memory: SharedMemory | None = None,
     ) -> None:
         self._registry = registry
+        self._shared_memory = shared_memory
         self._requests = requests
         self._context = context
         self._max_in_flight = max_in_flight
@@ -183,7 +186,7 @@ class InferStream:
             )
             if self._is_over or self._is_draining:
                 return False
-        call = InferCall(self._registry)
+        call = InferCall(self._registry, self._shared_memory)
         try:
             future = self._submit(call, request)
         except (errors.ModelNotFound, errors.Unavailable) as absence:
@@ -208,7 +211,7 @@ class InferStream:
             if lease is None:
                 raise absence
             with lease:
-                call = InferCall(self._registry)
+                call = InferCall(self._registry, self._shared_memory)
                 return call, self._submit(call, request)
         except Exception as error:
             future: Future[bytes] = Future()

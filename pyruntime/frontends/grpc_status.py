@@ -26,6 +26,15 @@ STATUS_OF: dict[type[errors.PyRuntimeError], grpc.StatusCode] = {
     errors.EngineError: grpc.StatusCode.INTERNAL,
 }
 
+
+class CallRefused(errors.PyRuntimeError):
+    """A call that ends with a status of its own."""
+
+    def __init__(self, status: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 # A message travels in a header, and a peer may refuse headers above 8 KiB; each byte may
 # take three in percent-encoding.
 _MAX_DETAILS_BYTES = 2048
@@ -35,6 +44,8 @@ def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     """Status code and message of what a call raised."""
     if isinstance(error, DecodeError):
         return grpc.StatusCode.INVALID_ARGUMENT, f"request is not a protocol message: {error}"
+    if isinstance(error, CallRefused):
+        return error.status, shorten(str(error))
     for cls in type(error).__mro__:
         if (code := STATUS_OF.get(cls)) is not None:
             return code, shorten(str(error))

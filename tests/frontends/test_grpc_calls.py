@@ -191,6 +191,11 @@ def test_unknown_model_is_not_found(channel: grpc.Channel) -> None:
 IMPLEMENTED = {
     *("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata"),
     *("ModelInfer", "ModelStreamInfer", "ModelConfig", "ModelStatistics"),
+    *(
+        f"{kind}SharedMemory{verb}"
+        for kind in ("System", "Cuda")
+        for verb in ("Register", "Unregister", "Status")
+    ),
 }
 
 

@@ -303,7 +303,8 @@ TEST_CASE_FIXTURE(TwoModels, "parameters that are not implemented are refused by
   answer(good().parameter("something_else", bytes_field(3, "abc")));
   CHECK(refusal(RequestBuilder().model("one").input(
                     "x", "FP32", {1, 4},
-                    parameter(4, "shared_memory_region", bytes_field(3, "region"))),
+                    parameter(4, "shared_memory_region", bytes_field(3, "region")) +
+                        parameter(4, "shared_memory_byte_size", number_field(2, 16))),
                 code) == "input 'x': parameter 'shared_memory_region' is not implemented");
   CHECK(refusal(good().output("output_0", parameter(2, "classification", number_field(2, 3))),
                 code) == "output 'output_0': parameter 'classification' is not implemented");
