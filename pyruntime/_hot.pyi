@@ -15,6 +15,7 @@ __all__ = ["CompletionQueue", "DeviceArray", "Handle", "Pending"]
 class DeviceArray:
     """An output in the memory of a GPU, row-major and contiguous."""
 
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
