@@ -34,13 +34,13 @@ class ModelSender {
   // caller.finish(status) is called once if this returns ok, else never.
   template <typename Caller>
   [[nodiscard]] Status send(Caller& caller, TimePoint deadline = kNever) {
-    const RequestRef request = make_request(model_, inputs_);
+    RequestRef request = make_request(model_, inputs_);
     request->deadline = deadline;
     request->context = &caller;
     request->on_complete = [](void* context, Request& done) noexcept {
       static_cast<Caller*>(context)->finish(done.status);
     };
-    return model_.submit(request);
+    return model_.submit(std::move(request));
   }
 
  private:

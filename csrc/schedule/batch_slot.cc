@@ -7,6 +7,7 @@
 
 #include "schedule/core_budget.h"
 #include "schedule/placement.h"
+#include "schedule/request_pool.h"
 
 namespace pyruntime {
 namespace {
@@ -416,6 +417,7 @@ void BatchSlot::answer_all() {
   const auto count = static_cast<int64_t>(batch_.members.size());
   {
     const Request::Completing completing;
+    const RequestPool::Spare spare(*batch_.members.front()->pool_);
     for (Request* request : batch_.members) request->answer(Batch::kReferences);
   }
   batch_.clear();

@@ -94,29 +94,30 @@ void Batcher::prepare(Request& request, int64_t rows) {
       request.bytes_ += static_cast<int64_t>(input.size_bytes());
     }
   }
-  request.lane_ = &lane_of(*bucket_of(request, rows), request.priority);
+  request.lane_ = &lane_of(bucket_of(request, rows), request.priority);
   request.lane_->prepare(request.deadline != kNever);
 }
 
-void Batcher::enter(Request& request) {
+void Batcher::enter(Request& request, uint32_t given) {
   // Two references: the scheduler's, dropped at completion, and the queue's,
   // dropped when the entry is taken out. Where the caller's is the only one
   // nobody else counts.
+  const uint32_t more = Batch::kReferences - given;
   if (request.references_.load(std::memory_order_relaxed) == 1) {
-    request.references_.store(3, std::memory_order_relaxed);
+    request.references_.store(1 + more, std::memory_order_relaxed);
   } else {
-    request.references_.fetch_add(2, std::memory_order_relaxed);
+    request.references_.fetch_add(more, std::memory_order_relaxed);
   }
   request.state_.store(Request::kQueued, std::memory_order_release);  // pairs with claim()
 }
 
-void Batcher::submit(Request& request) {
+void Batcher::submit(Request& request, uint32_t given) {
   const bool has_deadline = request.deadline != kNever;
   Lane& lane = *request.lane_;
   Lane::Entry entry{&request, request.rows_,
                     has_deadline ? request.deadline : request.submitted_at_ + Lane::kPatience,
                     has_deadline};
-  enter(request);
+  enter(request, given);
   // A lane has a cell for every request that may wait. A cell can look taken
   // while another thread empties it: some instructions, or a time slice.
   for (int turns = 0; !lane.try_push(entry, has_deadline); ++turns) {
@@ -128,11 +129,21 @@ void Batcher::submit(Request& request) {
   }
 }
 
-void Batcher::submit_to(Batch& batch, Request& request) {
-  enter(request);
-  batch.clear();
-  batch.bucket = &request.lane_->bucket();
-  add(batch, {&request, request.rows_});
+void Batcher::submit_to(Batch& batch, Request& request, uint32_t given) {
+  enter(request, given);
+  if (batch.is_empty()) {
+    batch.clear();
+    batch.bucket = &request.lane_->bucket();
+  }
+  batch.members.push_back(&request);
+  batch.rows += request.rows_;
+}
+
+bool Batcher::may_join(const Batch& batch, const Request& request) const {
+  if (request.deadline != kNever) return false;
+  if (batch.is_empty()) return is_empty();
+  return batch.bucket == &request.lane_->bucket() && !is_full(batch) &&
+         batch.rows + request.rows_ <= batch.bucket->cost.limit();
 }
 
 void Batcher::set_wait(Batch& batch, const Request& request) const {
@@ -151,12 +162,11 @@ void Batcher::set_wait(Batch& batch, const Request& request) const {
   }
 }
 
-Bucket* Batcher::bucket_of(const Request& request, int64_t rows) {
+Bucket* Batcher::find_bucket(const Request& request, int64_t rows) {
   Bucket* const alone = buckets_[0].load(std::memory_order_relaxed);
   if (!is_batching() || rows == 0) return alone;
   const std::size_t count =
       bucket_count_.load(std::memory_order_acquire);  // pairs with make_bucket()
-  if (!has_dynamic_tails_ && count > 1) return buckets_[1].load(std::memory_order_relaxed);
   Padding::Sizes sizes{};
   if (!padding_.is_empty()) sizes = padding_.choose(request.inputs);
   for (std::size_t i = 1; i < count; ++i) {
@@ -364,7 +374,7 @@ bool Batcher::seal(Batch& batch, TimePoint now) {
   for (std::size_t i = batch.sealed; i < batch.members.size(); ++i) {
     Request* const request = batch.members[i];
     const int64_t rows = request->rows_;
-    if (!request->claim()) {
+    if (!request->claim(Batch::kReferences)) {
       batch.rows -= rows;
       request->drop(1);  // the queue's reference
       continue;

@@ -77,10 +77,14 @@ class Batcher {
   // How long the next batch will take, about; zero while nothing is known.
   Nanoseconds expected_run() const;
   // Queues a prepared request that `admission` has let in, and takes references
-  // to it. It cannot fail: the rings hold as many as may be let in.
-  void submit(Request& request);
-  // The same, but straight into an empty batch instead of a ring.
-  void submit_to(Batch& batch, Request& request);
+  // to it, of which the caller gives so many of its own. It cannot fail: the rings
+  // hold as many as may be let in.
+  void submit(Request& request, uint32_t given);
+  // The same, but straight into a batch that is empty or that it may join.
+  void submit_to(Batch& batch, Request& request, uint32_t given);
+  // Whether a prepared request may join an unsealed batch out of turn: it fits, and
+  // nobody waited when the first one joined.
+  bool may_join(const Batch& batch, const Request& request) const;
 
   // Adds waiting requests to `batch` until it is full or none fits. One that
   // was taken out and did not fit is left in `carry`, to be the next batch's
@@ -115,7 +119,15 @@ class Batcher {
   std::vector<BucketCost> costs() const;
 
  private:
-  Bucket* bucket_of(const Request& request, int64_t rows);
+  Bucket& bucket_of(const Request& request, int64_t rows) {
+    // Where nothing but the rows is dynamic there is one bucket beside [0].
+    if (!has_dynamic_tails_ && rows != 0 && is_batching() &&
+        bucket_count_.load(std::memory_order_acquire) > 1) {  // pairs with make_bucket()
+      return *buckets_[1].load(std::memory_order_relaxed);
+    }
+    return *find_bucket(request, rows);
+  }
+  Bucket* find_bucket(const Request& request, int64_t rows);
   Bucket* make_bucket(const Request& request, const Padding::Sizes& sizes);
   bool is_of(const Bucket& bucket, const Request& request, const Padding::Sizes& sizes) const;
   Lane& lane_of(Bucket& bucket, Priority priority) {
@@ -125,7 +137,7 @@ class Batcher {
     return lane != nullptr ? *lane : make_lane(bucket, priority);
   }
   Lane& make_lane(Bucket& bucket, Priority priority);
-  void enter(Request& request);
+  void enter(Request& request, uint32_t given);
   void add(Batch& batch, const Lane::Entry& entry) const {
     batch.members.push_back(entry.request);
     batch.rows += entry.rows;

@@ -34,9 +34,9 @@ class Instance {
 
   // A read-modify-write even when it fails; see Scheduler.
   bool try_own() { return ownership_.exchange(kOwned, std::memory_order_acq_rel) != kOwned; }
-  // Tells the next owner, and who looks for work, of a request left in carry().
+  // Tells the next owner, and who looks for work, whether it has_carry().
   void disown() {
-    ownership_.exchange(carry_ == nullptr ? kFree : kFreeWithCarry, std::memory_order_acq_rel);
+    ownership_.exchange(has_carry() ? kFreeWithCarry : kFree, std::memory_order_acq_rel);
   }
   // Hints.
   bool looks_free() const { return ownership_.load(std::memory_order_relaxed) != kOwned; }
@@ -78,7 +78,9 @@ class Instance {
     if (running_ != 0) oldest().request_notice();
   }
   Nanoseconds time_left() { return running_ != 0 ? oldest().time_left() : Nanoseconds(-1); }
-  bool has_carry() const { return carry_ != nullptr; }
+  // Requests for the next batch that are in no queue any more: what did not fit in the
+  // last one, and who joined the next while the last was answered.
+  bool has_carry() const { return carry_ != nullptr || !batch_.is_empty(); }
 
   // The batch that is being formed, and what did not fit in it.
   Batch& batch() { return batch_; }

@@ -39,6 +39,7 @@ bool Request::cancel() {
 
 namespace {
 thread_local bool is_completing = false;
+thread_local RequestPool::Spare* spare_here = nullptr;  // the innermost
 }  // namespace
 
 bool Request::is_completing_here() { return is_completing; }
@@ -57,6 +58,11 @@ void Request::answer_unserved(Status result, TimePoint now, uint32_t references)
 void Request::answer(uint32_t references) {
   forget_inputs();
   if (on_complete != nullptr) on_complete(context, *this);
+  if (references_.load(std::memory_order_acquire) == references) {  // pairs with drop()
+    state_.store(kDone, std::memory_order_relaxed);
+    give_back();
+    return;  // nobody is left who could wait for it
+  }
   // seq_cst on state_ and sleepers_ (see wait()): storing one and then loading
   // the other, on both sides, is Dekker's pattern.
   state_.store(kDone, std::memory_order_seq_cst);
@@ -86,10 +92,25 @@ bool Request::wait(Nanoseconds timeout) {
 RequestPool::RequestPool(std::size_t input_count, std::size_t output_count)
     : slab_([=] { return std::make_unique<Request>(input_count, output_count); }) {}
 
+RequestPool::Spare::Spare(RequestPool& pool)
+    : pool_(pool), outer_(std::exchange(spare_here, this)) {}
+
+RequestPool::Spare::~Spare() {
+  spare_here = outer_;
+  if (request_ != nullptr) pool_.slab_.give(request_->pool_index_);
+}
+
 RequestRef RequestPool::take() {
-  const auto [request, index] = slab_.take();
-  request->pool_ = this;
-  request->pool_index_ = index;
+  Request* request = nullptr;
+  Spare* const spare = spare_here;
+  if (spare != nullptr && spare->request_ != nullptr && &spare->pool_ == this) {
+    request = std::exchange(spare->request_, nullptr);
+  } else {
+    const auto lent = slab_.take();
+    request = lent.object;
+    request->pool_ = this;
+    request->pool_index_ = lent.index;
+  }
   request->references_.store(1, std::memory_order_relaxed);
   request->wanted = kAllOutputs;
   request->is_choosy_ = false;
@@ -115,7 +136,12 @@ void RequestPool::give(Request& request) noexcept {
   }
   if (!request.status.ok()) request.status = Status();
   request.timing = {};
-  slab_.give(request.pool_index_);
+  Spare* const spare = spare_here;
+  if (spare != nullptr && spare->request_ == nullptr && &spare->pool_ == this) {
+    spare->request_ = &request;
+  } else {
+    slab_.give(request.pool_index_);
+  }
 }
 
 }  // namespace pyruntime

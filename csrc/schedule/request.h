@@ -185,6 +185,15 @@ class alignas(kCacheLine) Request {
   }
   // Moves it from kQueued to kRunning; false if someone else completed it.
   bool claim();
+  // The same for who holds so many references. Where nobody else has one, nobody
+  // else can complete it.
+  bool claim(uint32_t references) {
+    // acquire: pairs with drop(), by who may have completed it
+    if (references_.load(std::memory_order_acquire) != references) return claim();
+    if (state_.load(std::memory_order_relaxed) != kQueued) return false;
+    state_.store(kRunning, std::memory_order_relaxed);
+    return true;
+  }
   // Of a claimed request whose status is set and that is counted, within a
   // Completing: calls on_complete, wakes who waits. Then drops so many references:
   // the request may be gone. Leaving the admission comes after, by whoever answers,

@@ -24,6 +24,7 @@ Scheduler::Scheduler(const BatchingOptions& options, RunPlan& plan,
                                    [](const auto& one) { return one->has_several_slots(); })),
       slot_count_(std::accumulate(instances.begin(), instances.end(), int64_t{0},
                                   [](int64_t sum, const auto& one) { return sum + one->depth(); })),
+      lets_join_(instances.size() == 1 && !waits_for_company_),
       stats_(stats),
       admission_(options),
       batcher_(options, plan.signature(), plan.padding(), admission_, clock),
@@ -86,14 +87,15 @@ void Scheduler::close() {
 
 // --- callers
 
-Status Scheduler::enter(Request& request, int64_t rows) {
+Status Scheduler::enter(Request& request, int64_t rows, Answering* here) {
   if (request.state_.load(std::memory_order_relaxed) != Request::kBuilding) {
     return {ErrorCode::kInvalidInput, "the request was submitted before; take a new one"};
   }
   batcher_.prepare(request, rows);
-  const TimePoint now = clock_.now();
+  const bool has_deadline = request.deadline != kNever;
+  const TimePoint now = here == nullptr || has_deadline ? clock_.now() : here->now(clock_);
   Status status;
-  if (request.deadline != kNever) status = check_deadline(request, now);
+  if (has_deadline) status = check_deadline(request, now);
   if (status.ok()) status = admission_.enter(rows, request.bytes_);
   if (!status.ok()) {
     if (status.code() != ErrorCode::kUnavailable) stats_.count_rejected();
@@ -119,18 +121,33 @@ Status Scheduler::check_deadline(const Request& request, TimePoint now) const {
                                             in_us(request.deadline)};
 }
 
-Status Scheduler::submit(const RequestRef& request, int64_t rows) {
-  Status status = enter(*request, rows);
-  if (!status.ok()) return status;
-  batcher_.submit(*request);
+void Scheduler::queue(Request& request, uint32_t given, const Answering* here) {
+  if (here != nullptr && here->lets_join(batcher_, request)) {
+    batcher_.submit_to(here->next_batch(), request, given);
+    return;
+  }
+  batcher_.submit(request, given);
   notify_residents();
+}
+
+Status Scheduler::submit(const RequestRef& request, int64_t rows) {
+  Answering* const here = Answering::of(*this);
+  Status status = enter(*request, rows, here);
+  if (status.ok()) queue(*request, 0, here);
+  return status;
+}
+
+Status Scheduler::submit(RequestRef&& request, int64_t rows) {
+  Answering* const here = Answering::of(*this);
+  Status status = enter(*request, rows, here);
+  if (status.ok()) queue(*request.detach(), 1, here);
   return status;
 }
 
 Status Scheduler::infer(const RequestRef& request, int64_t rows) {
-  Status status = enter(*request, rows);
+  Status status = enter(*request, rows, nullptr);
   if (!status.ok()) return status;
-  batcher_.submit(*request);
+  batcher_.submit(*request, 0);
   Instance* const instance = residents_alone_ ? nullptr : try_own();
   if (instance != nullptr) {
     run_inline(*instance, *request);
@@ -142,9 +159,9 @@ Status Scheduler::infer(const RequestRef& request, int64_t rows) {
 }
 
 Status Scheduler::infer_aside(Instance& instance, const RequestRef& request, int64_t rows) {
-  Status status = enter(*request, rows);
+  Status status = enter(*request, rows, nullptr);
   if (!status.ok()) return status;
-  batcher_.submit_to(instance.batch(), *request);
+  batcher_.submit_to(instance.batch(), *request, 0);
   if (batcher_.seal(instance.batch(), clock_.now())) {
     FairShare::Member& share = instance.share();
     instance.start(share.preempts() ? FairShare::Turn()
@@ -216,7 +233,7 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
   Status first_failure;
   for (const auto& instance : instances_) {
     const RequestRef request = make();
-    if (Status status = enter(*request, rows); !status.ok()) return status;
+    if (Status status = enter(*request, rows, nullptr); !status.ok()) return status;
     warmed_up_.fetch_add(1, std::memory_order_release);  // pairs with stats()
     if (instance->keeps_to_thread()) {
       instance->have_resident_do([&] { warm_up(*instance, *request); });
@@ -231,8 +248,9 @@ Status Scheduler::warm_up(const std::function<RequestRef()>& make, int64_t rows)
 }
 
 void Scheduler::warm_up(Instance& instance, Request& request) {
+  if (!instance.batch().is_empty()) run_what_joined(instance);
   request.submitted_at_ = clock_.now();  // the queue's limits are not for it
-  batcher_.submit_to(instance.batch(), request);
+  batcher_.submit_to(instance.batch(), request, 0);
   if (batcher_.seal(instance.batch(), clock_.now())) instance.run_uncounted(batcher_);
 }
 
@@ -253,7 +271,9 @@ FairShare::Turn Scheduler::take_turn(Instance& instance) {
 
 bool Scheduler::form(Instance& instance, int64_t share) {
   Batch& batch = instance.batch();
-  while (batcher_.collect(batch, instance.carry())) {
+  bool has_joined = !batch.is_empty();
+  while (batcher_.collect(batch, instance.carry()) || has_joined) {
+    has_joined = false;
     let_answered_return(instance, share);
     const std::size_t taken = batch.members.size();
     batcher_.seal(batch, clock_.now());
@@ -327,6 +347,22 @@ void Scheduler::pass_on(const Instance& mine) {
   }
 }
 
+void Scheduler::finish_oldest(Instance& instance) {
+  const Answering here(*this, instance, lets_join_);
+  instance.finish_oldest(batcher_);
+}
+
+bool Scheduler::finish_if_ready(Instance& instance) {
+  const Answering here(*this, instance, lets_join_);
+  return instance.finish_if_ready(batcher_);
+}
+
+void Scheduler::run_what_joined(Instance& instance) {
+  FairShare::Turn turn = take_turn(instance);
+  if (batcher_.seal(instance.batch(), clock_.now())) instance.start(std::move(turn));
+  while (instance.has_running()) finish_oldest(instance);
+}
+
 void Scheduler::run_inline(Instance& instance, const Request& mine) {
   cores_.begin_run();
   for (int i = 0; i < kInlineBatches; ++i) {
@@ -335,7 +371,7 @@ void Scheduler::run_inline(Instance& instance, const Request& mine) {
     if (!turn || !form(instance)) break;
     pass_on(instance);
     instance.start(std::move(turn));
-    while (instance.has_running()) instance.finish_oldest(batcher_);
+    while (instance.has_running()) finish_oldest(instance);
     if (mine.is_done() && !instance.has_carry() && batcher_.is_empty()) break;
   }
   cores_.end_run();
@@ -364,7 +400,7 @@ bool Scheduler::advance(Instance& instance, int64_t share) {
   if (!turn) {
     if (!instance.has_carry() && batcher_.is_empty()) return false;
     if (instance.has_running()) {  // other turns may wait for their end
-      instance.finish_oldest(batcher_);
+      finish_oldest(instance);
       return true;
     }
     turn = take_turn(instance);
@@ -382,17 +418,17 @@ bool Scheduler::serve(Instance& instance, int64_t* share) {
     while (instance.has_free_slot() && !instance.has_job() && advance(instance, *share)) {
       // Now, while those whom this batch answers are still counted.
       *share = admission_.outstanding() / slot_count_;
-      instance.finish_if_ready(batcher_);
+      finish_if_ready(instance);
       has_served = true;
     }
     if (!instance.has_running()) return has_served;
-    if (!instance.finish_if_ready(batcher_)) wait_for_run_or_request(instance);
+    if (!finish_if_ready(instance)) wait_for_run_or_request(instance);
   }
 }
 
 void Scheduler::wait_for_run_or_request(Instance& instance) {
   if (!instance.has_free_slot()) {
-    instance.finish_oldest(batcher_);
+    finish_oldest(instance);
     return;
   }
   const auto is_worth_a_look = [&] {

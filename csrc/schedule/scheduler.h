@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "schedule/admission.h"
+#include "schedule/answering.h"
 #include "schedule/batcher.h"
 #include "schedule/core_budget.h"
 #include "schedule/instance.h"
@@ -49,6 +50,9 @@ class Scheduler {
   // returns Unavailable, Overloaded where the queue is full, or DeadlineExceeded
   // where the deadline cannot be met.
   [[nodiscard]] Status submit(const RequestRef& request, int64_t rows);
+  // The same, and gives the caller's reference up: what nobody else holds is cheaper
+  // to answer.
+  [[nodiscard]] Status submit(RequestRef&& request, int64_t rows);
 
   // submit(), then wait, running batches on this thread where an instance is
   // free. When the deadline passes in the queue the request is dropped.
@@ -101,12 +105,18 @@ class Scheduler {
   bool advance(Instance& instance, int64_t share);
   bool serve(Instance& instance, int64_t* share);
   void wait_for_run_or_request(Instance& instance);
+  void finish_oldest(Instance& instance);
+  // The batch that is not empty, as it is.
+  void run_what_joined(Instance& instance);
+  bool finish_if_ready(Instance& instance);
   void give_up(Instance& instance);
 
   void warm_up(Instance& instance, Request& request);
 
   // Of others.
-  Status enter(Request& request, int64_t rows);
+  // here: of this thread, or nullptr.
+  Status enter(Request& request, int64_t rows, Answering* here);
+  void queue(Request& request, uint32_t given, const Answering* here);
   Status check_deadline(const Request& request, TimePoint now) const;
   bool is_led();
   Instance* try_own();
@@ -122,6 +132,7 @@ class Scheduler {
   const bool residents_alone_;    // run batches: company is waited for, or sessions want it so
   const bool notifies_owners_;    // owners may sleep while they wait
   const int64_t slot_count_;      // batches that may run at once
+  const bool lets_join_;          // see Answering
 
   SchedulerStats& stats_;
   Admission admission_;

@@ -288,6 +288,12 @@ Status ModelVersion::submit(const RequestRef& request) {
   return status.ok() ? named(scheduler_->submit(request, rows)) : status;
 }
 
+Status ModelVersion::submit(RequestRef&& request) {
+  int64_t rows = 1;
+  Status status = check_and_count(*request, &rows);
+  return status.ok() ? named(scheduler_->submit(std::move(request), rows)) : status;
+}
+
 Status ModelVersion::with_name(Status failure) const {
   if (failure.code() == ErrorCode::kInvalidInput) return failure;
   const std::string label = where(name_, version_) + ": ";

@@ -112,6 +112,8 @@ class ModelVersion {
   // InvalidInput names the input, what was expected and what came; Overloaded
   // when the queue is full; Unavailable when closed.
   [[nodiscard]] Status submit(const RequestRef& request);
+  // The same, and gives the caller's reference up if it is accepted.
+  [[nodiscard]] Status submit(RequestRef&& request);
 
   // Beside the host's: where inputs may lie and outputs stay; none where the model runs on the
   // host, or on several devices.

@@ -17,7 +17,7 @@ struct RequestTestPeer {
     request.references_.fetch_add(2, std::memory_order_relaxed);
     request.state_.store(Request::kQueued, std::memory_order_release);
   }
-  static bool claim(Request& request) { return request.claim(); }
+  static bool claim(Request& request) { return request.claim(2); }
   static void answer(Request& request) { request.answer(2); }
   static void drop_entry(Request& request) { request.drop(1); }
   static bool expire(Request& request) { return request.abandon(ErrorCode::kDeadlineExceeded, ""); }

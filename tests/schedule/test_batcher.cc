@@ -70,7 +70,7 @@ struct RequestTestPeer {
     request.admission_ = &fixture.admission;
     request.submitted_at_ = fixture.clock.now();
     fixture.batcher.prepare(request, rows);
-    fixture.batcher.submit(request);
+    fixture.batcher.submit(request, 0);
   }
   static void prepare(Fixture& fixture, Request& request, int64_t rows) {
     fixture.batcher.prepare(request, rows);

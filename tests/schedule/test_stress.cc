@@ -41,13 +41,32 @@ double setting(const char* name, double otherwise) {
   return text == nullptr ? otherwise : std::strtod(text, nullptr);
 }
 
-// One request of the asynchronous kind, from its submission to its answer.
+// One request of the asynchronous kind, from its submission to its answer, and perhaps another
+// that its callback submits.
 struct Pending {
-  explicit Pending(Numbers asked) : numbers(std::move(asked)) {}
+  Pending(ModelVersion& model, Numbers asked);
+
+  static void see(void* context, Request&) noexcept {
+    auto& one = *static_cast<Pending*>(context);
+    one.answers.fetch_add(1, std::memory_order_relaxed);
+    if (one.next == nullptr) return;
+    one.is_next_accepted = one.next->submit().ok();
+  }
+  Status submit() const { return model.submit(request); }
+
+  ModelVersion& model;
   Numbers numbers;
   RequestRef request;
   std::atomic<int> answers{0};
+  std::unique_ptr<Pending> next;
+  bool is_next_accepted = false;  // once `request` is done
 };
+
+Pending::Pending(ModelVersion& of, Numbers asked)
+    : model(of), numbers(std::move(asked)), request(ask(model, numbers)) {
+  request->context = this;
+  request->on_complete = see;
+}
 
 // What all threads of one model share.
 struct Round {
@@ -150,14 +169,13 @@ bool submit_some(Round& round, Random& random, test::RandomYield& maybe_yield) {
   std::vector<std::unique_ptr<Pending>> all;
   bool is_refused = false;
   for (auto left = 1 + random() % 6; left != 0 && !is_refused; --left) {
-    auto one = std::make_unique<Pending>(draw_numbers(random));
-    one->request = ask(*round.model, one->numbers);
+    auto one = std::make_unique<Pending>(*round.model, draw_numbers(random));
     dress(*one->request, random);
-    one->request->context = &one->answers;
-    one->request->on_complete = [](void* context, Request&) noexcept {
-      static_cast<std::atomic<int>*>(context)->fetch_add(1, std::memory_order_relaxed);
-    };
-    const Status status = round.model->submit(one->request);
+    for (Pending* last = one.get(); random() % 3 == 0; last = last->next.get()) {
+      last->next = std::make_unique<Pending>(*round.model, draw_numbers(random));
+      if (random() % 2 == 0) dress(*last->next->request, random);
+    }
+    const Status status = one->submit();
     is_refused = status.code() == ErrorCode::kUnavailable;
     if (!status.ok()) continue;
     ++round.accepted;
@@ -165,10 +183,15 @@ bool submit_some(Round& round, Random& random, test::RandomYield& maybe_yield) {
     all.push_back(std::move(one));
     if (random() % 6 == 0) all[random() % all.size()]->request->cancel();
   }
-  for (const auto& one : all) {
-    one->request->wait();
-    ++round.answered;
-    if (one->answers != 1 || !is_right(*one->request, one->numbers)) ++round.wrong;
+  for (const auto& first : all) {
+    for (const Pending* one = first.get(); one != nullptr;) {
+      one->request->wait();
+      ++round.answered;
+      if (one->answers != 1 || !is_right(*one->request, one->numbers)) ++round.wrong;
+      if (!one->is_next_accepted) break;
+      one = one->next.get();
+      ++round.accepted;
+    }
   }
   return is_refused;
 }
