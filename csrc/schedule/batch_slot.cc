@@ -88,8 +88,8 @@ void BatchSlot::request_notice() {
 Status BatchSlot::prepare() {
   // Memory that runs are bound to is written and read through the host.
   const bool has_device_inputs = device_gather_ && DeviceInputs::are_in(batch_);
-  const bool is_on_both = has_device_inputs || DeviceResults::are_in(batch_);
-  bound_ = is_on_both ? nullptr : find_bound();
+  const bool has_device_results = device_results_ && DeviceResults::are_in(batch_);
+  bound_ = has_device_inputs || has_device_results ? nullptr : find_bound();
   if (bound_ != nullptr) return prepare_bound();
   shape_inputs(&inputs_);
   plan_outputs();
