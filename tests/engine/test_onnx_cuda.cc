@@ -8,25 +8,16 @@
 
 #include "engine/onnx_fixture.h"
 #include "engine/onnx_graphs.h"
-#include "engine/onnx_with_gpu.h"
+#include "engine/onnx_on_fake_gpu.h"
 #include "memory/fake_driver.h"
 
 namespace pyruntime {
 namespace {
 
 using test::appended;
-using test::has_library_with_gpu;
+using test::has_fake_gpu;
+using test::kGpu;
 using test::Leaves;
-
-constexpr Device kGpu{DeviceKind::kCuda, 0};
-
-bool is_here() {
-  if (test::fake_driver() == nullptr) {
-    MESSAGE("skipped: CUDA, whose driver is not the fake one");
-    return false;
-  }
-  return has_library_with_gpu();
-}
 
 SessionOptions on_gpu() {
   SessionOptions options;
@@ -97,7 +88,7 @@ std::vector<float> expected(Shape shape, std::vector<float> values) {
 }  // namespace
 
 TEST_CASE("a run reads and writes the device's memory, on the session's stream") {
-  if (!is_here()) return;
+  if (!has_fake_gpu()) return;
   const uint64_t misuses = test::fake_driver()->misuse_count();
   const uint64_t used = test::fake_driver()->used_bytes(0);
   {
@@ -142,7 +133,7 @@ TEST_CASE("a run reads and writes the device's memory, on the session's stream")
 }
 
 TEST_CASE("a run on another stream than the session's is refused") {
-  if (!is_here()) return;
+  if (!has_fake_gpu()) return;
   const auto session = load_model("mlp_64_256_256_10", on_gpu());
   const auto other = open_device(kGpu).create_stream();
   DeviceFloats input(*session->stream(), Shape{1, 64}, ramp(64, 1));
@@ -154,7 +145,7 @@ TEST_CASE("a run on another stream than the session's is refused") {
 }
 
 TEST_CASE("an output given memory of another shape is told from a caller's mistake") {
-  if (!is_here()) return;
+  if (!has_fake_gpu()) return;
   const auto session = load_model("mlp_64_256_256_10", on_gpu());
   DeviceFloats input(*session->stream(), Shape{1, 64}, ramp(64, 1));
   DeviceFloats given(*session->stream(), Shape{1, 11}, std::vector<float>(11));
@@ -165,7 +156,7 @@ TEST_CASE("an output given memory of another shape is told from a caller's mista
 }
 
 TEST_CASE("a captured run is replayed at its addresses, under a number of its own") {
-  if (!is_here()) return;
+  if (!has_fake_gpu()) return;
   SessionOptions options = on_gpu();
   options.captures_graphs = true;
   {
@@ -200,7 +191,7 @@ TEST_CASE("a captured run is replayed at its addresses, under a number of its ow
 }
 
 TEST_CASE("what cannot be captured is refused with the reason") {
-  if (!is_here()) return;
+  if (!has_fake_gpu()) return;
   SessionOptions options = on_gpu();
   options.captures_graphs = true;
   const auto reason = [&](const char* model) {

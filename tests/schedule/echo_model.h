@@ -48,6 +48,17 @@ inline std::shared_ptr<ModelVersion> load_echo(const EchoSettings& settings = {}
   return ModelVersion::load("echo", version, {}, options);
 }
 
+// Of a load that is refused.
+inline std::string load_refusal(const EchoSettings& settings) {
+  try {
+    load_echo(settings);
+  } catch (const Error& error) {
+    CHECK(error.code() == ErrorCode::kInvalidInput);
+    return error.what();
+  }
+  return "accepted";
+}
+
 // int64 values with their shape; must outlive the request that views them.
 struct Numbers {
   Numbers(std::vector<int64_t> of, Shape shaped) : values(std::move(of)), shape(shaped) {}

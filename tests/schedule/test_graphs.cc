@@ -39,17 +39,6 @@ void check_answered(ModelVersion& model, int64_t rows, int64_t first) {
   CHECK(request->outputs[0].shape == numbers.shape);
 }
 
-// Of a load that is refused.
-std::string refusal(const EchoSettings& settings) {
-  try {
-    load_echo(settings);
-  } catch (const Error& error) {
-    CHECK(error.code() == ErrorCode::kInvalidInput);
-    return error.what();
-  }
-  return "accepted";
-}
-
 EchoSettings captured_on_device() {
   EchoSettings settings;
   settings.instances = {{Device{DeviceKind::kSimulated, 0}, 1}};
@@ -195,30 +184,31 @@ TEST_CASE("a version whose graphs cannot be captured is not loaded") {
 
 TEST_CASE("graphs that cannot be are refused with the reason") {
   EchoSettings settings = captured_on_device();
-  CHECK(refusal(settings) == "accepted");
+  CHECK(load_refusal(settings) == "accepted");
 
   settings.instances = {InstanceGroup{}};
-  CHECK(has(refusal(settings), "cuda_graphs: expected instances on CUDA devices, got 'cpu'"));
+  CHECK(has(load_refusal(settings), "cuda_graphs: expected instances on CUDA devices, got 'cpu'"));
 
   settings = captured_on_device();
   settings.graph_rows = {4, 4};
-  CHECK(has(refusal(settings), "expected rows from 1 on, ascending"));
+  CHECK(has(load_refusal(settings), "expected rows from 1 on, ascending"));
   settings.graph_rows = {0};
-  CHECK(has(refusal(settings), "expected rows from 1 on, ascending"));
+  CHECK(has(load_refusal(settings), "expected rows from 1 on, ascending"));
   settings.graph_rows = {1, 64};
   settings.batching.max_rows = 32;
-  CHECK(has(refusal(settings), "expected at most max_rows, 32, got 64"));
+  CHECK(has(load_refusal(settings), "expected at most max_rows, 32, got 64"));
 
   settings = captured_on_device();
   settings.dims = {-1, -1};
-  CHECK(has(refusal(settings),
+  CHECK(has(load_refusal(settings),
             "input 'input' is int64[*, *], where a graph needs all but the rows fixed"));
 
   settings = captured_on_device();
   settings.dims = {4};  // no rows
-  CHECK(has(refusal(settings), "expected (1), as requests to this model are not batched, got 4"));
+  CHECK(has(load_refusal(settings),
+            "expected (1), as requests to this model are not batched, got 4"));
   settings.graph_rows = {1};
-  CHECK(refusal(settings) == "accepted");
+  CHECK(load_refusal(settings) == "accepted");
 }
 
 }  // namespace pyruntime

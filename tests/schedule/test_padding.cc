@@ -73,16 +73,6 @@ uint64_t run_many(ModelVersion& model, int64_t lengths) {
   return model.stats().batches - before;
 }
 
-std::string why_refused(const EchoSettings& settings) {
-  try {
-    load_echo(settings);
-  } catch (const Error& error) {
-    CHECK(error.code() == ErrorCode::kInvalidInput);
-    return error.what();
-  }
-  return "loaded";
-}
-
 }  // namespace
 
 TEST_CASE("requests of unequal lengths share batches, and each gets its own length back") {
@@ -191,7 +181,7 @@ TEST_CASE("options that do not fit the model are refused by name") {
   const auto with = [](auto&& change) {
     EchoSettings settings = text_model();
     change(settings.batching.padding[0]);
-    return why_refused(settings);
+    return load_refusal(settings);
   };
   const std::string label = "model 'echo' version 1: batching.padding ";
   CHECK(with([](auto& padding) { padding.dim = "width"; }) ==
@@ -209,10 +199,11 @@ TEST_CASE("options that do not fit the model are refused by name") {
         label + "'length': outputs: expected OUTPUT.AXIS of a free dimension, got 'output_0.7'");
   EchoSettings twice = text_model();
   twice.batching.padding.push_back(along("ids.1"));
-  CHECK(why_refused(twice) == label + "'ids.1': is padded twice");
+  CHECK(load_refusal(twice) == label + "'ids.1': is padded twice");
   EchoSettings fixed = text_model();
   fixed.dims = {3, -1};
-  CHECK(why_refused(fixed).find("expected a model whose rows can be batched") != std::string::npos);
+  CHECK(load_refusal(fixed).find("expected a model whose rows can be batched") !=
+        std::string::npos);
 }
 
 }  // namespace pyruntime

@@ -6,7 +6,7 @@
 #include <doctest/doctest.h>
 
 #include "engine/onnx_fixture.h"
-#include "engine/onnx_with_gpu.h"
+#include "engine/onnx_on_fake_gpu.h"
 #include "memory/fake_driver.h"
 #include "serving/model.h"
 
@@ -14,17 +14,8 @@ namespace pyruntime {
 namespace {
 
 using test::appended;
-using test::has_library_with_gpu;
-
-constexpr Device kGpu{DeviceKind::kCuda, 0};
-
-bool is_here() {
-  if (test::fake_driver() == nullptr) {
-    MESSAGE("skipped: CUDA, whose driver is not the fake one");
-    return false;
-  }
-  return has_library_with_gpu();
-}
+using test::has_fake_gpu;
+using test::kGpu;
 
 ModelOptions options_on(Device device, int instances = 1) {
   ModelOptions options;
@@ -59,7 +50,7 @@ int count(const std::vector<std::string>& lines, const std::string& start) {
 }  // namespace
 
 TEST_CASE("a model on a GPU answers as on the CPU") {
-  if (!is_here()) return;
+  if (!has_fake_gpu()) return;
   const uint64_t misuses = test::fake_driver()->misuse_count();
   const uint64_t used = test::fake_driver()->used_bytes(0);
   const auto on_cpu = load("mlp_64_256_256_10", options_on(Device{}));
@@ -80,7 +71,7 @@ TEST_CASE("a model on a GPU answers as on the CPU") {
 }
 
 TEST_CASE("large batches take their way through pools, whichever the overlap") {
-  if (!is_here()) return;
+  if (!has_fake_gpu()) return;
   const uint64_t misuses = test::fake_driver()->misuse_count();
   for (const Overlap overlap : {Overlap::kNone, Overlap::kTwo, Overlap::kThree}) {
     ModelOptions options = options_on(kGpu);
@@ -100,7 +91,7 @@ TEST_CASE("large batches take their way through pools, whichever the overlap") {
 }
 
 TEST_CASE("a model whose outputs' shapes follow from its inputs' values is answered, too") {
-  if (!is_here()) return;
+  if (!has_fake_gpu()) return;
   const auto model = load("non_zero", options_on(kGpu));
   const RequestRef request = model->new_request();
   const TensorSpec& input = model->signature().inputs[0];
@@ -118,7 +109,7 @@ TEST_CASE("a model whose outputs' shapes follow from its inputs' values is answe
 }
 
 TEST_CASE("graphs are captured when the model is loaded, replayed, and released with it") {
-  if (!is_here()) return;
+  if (!has_fake_gpu()) return;
   const uint64_t misuses = test::fake_driver()->misuse_count();
   const uint64_t used = test::fake_driver()->used_bytes(0);
   const auto on_cpu = load("mlp_64_256_256_10", options_on(Device{}));
@@ -147,7 +138,7 @@ TEST_CASE("graphs are captured when the model is loaded, replayed, and released 
 }
 
 TEST_CASE("a model that cannot be captured is refused when it is loaded") {
-  if (!is_here()) return;
+  if (!has_fake_gpu()) return;
   ModelOptions options = options_on(kGpu);
   options.graph_rows = {1};
   const auto reason = [&](const char* name) {
